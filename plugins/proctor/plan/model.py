@@ -1,0 +1,185 @@
+"""The Plan: what a run will do, as immutable data. Stored by digest and frozen per run.
+
+Values of ``build`` parameters and of matrix cells are already in it. Values of ``run`` parameters
+are not: where a string holds ``${params.NAME}`` it is filled in at the run by :func:`resolve`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from proctor_steps.contract import canonical_json, digest
+
+PLAN_FORMAT = "proctor.plan/1"
+
+_REFERENCE = re.compile(r"\$\{params\.([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class PlanModel(BaseModel):
+    """Base of the plan's parts: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Param(PlanModel):
+    """A ``run`` parameter: one field of the trigger form.
+
+    ``type``: ``string | number | integer | boolean | choice | choices | uri``; ``choices`` is a
+    list drawn from ``choices``. A ``uri`` may be ``file://`` only below a root that the site
+    allows.
+    """
+
+    name: str
+    type: Literal["string", "number", "integer", "boolean", "choice", "choices", "uri"]
+    title: str = ""
+    help: str = ""
+    default: JsonValue = None
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class Source(PlanModel):
+    """Where an input comes from: an output of a plan step. ``cell`` is "" outside a fan-in."""
+
+    step: str
+    output: str
+    cell: str = ""
+
+
+class Input(PlanModel):
+    """A read-only mount. ``mount_path`` is where a container sees it."""
+
+    name: str
+    mount_path: str
+    sources: tuple[Source, ...]
+    fan_in: bool = False
+
+
+class PlannedOutput(PlanModel):
+    """A mount that the step fills. ``shared``: MedPerf's dialect lets steps share a directory."""
+
+    name: str
+    mount_path: str
+    type: Literal["directory", "file"] = "directory"
+    shared: bool = False
+
+
+class Select(PlanModel):
+    """The step runs only where the list in run parameter ``param`` holds ``value``."""
+
+    param: str
+    value: str
+
+
+class Resources(PlanModel):
+    """Limits of a step. ``cpus`` 0 means no limit; ``memory`` in bytes."""
+
+    cpus: float = 0
+    memory: int = 4 * 1024**3
+    gpus: int = 0
+
+
+class Gate(PlanModel):
+    """What an approval step shows and who may answer it (empty: whoever may use the instance).
+
+    ``timeout_seconds`` 0: waits for ever. A timeout never approves.
+    """
+
+    question: str
+    evidence: tuple[Source, ...] = ()
+    approvers: tuple[str, ...] = ()
+    timeout_seconds: float = 0
+
+
+class PlanStep(PlanModel):
+    """One task. ``id`` is ``step`` or, for a member of a matrix, ``step.cell``."""
+
+    id: str
+    step: str
+    cell: str = ""
+    kind: Literal["container", "approval"] = "container"
+    title: str = ""
+    image: str = ""
+    command: tuple[str, ...] = ()
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[PlannedOutput, ...] = ()
+    upstream: tuple[str, ...] = ()
+    select: tuple[Select, ...] = ()
+    gate: Gate | None = None
+    required_approvals: tuple[str, ...] = ()
+    publish: tuple[str, ...] = ()
+    cache: bool = False
+    secrets: tuple[str, ...] = ()
+    runs_on: str = "local"
+    resources: Resources = Resources()
+    services: tuple[str, ...] = ()
+    partition: str = ""
+    reuse: Literal["across_runs", "within_run", "never"] = "across_runs"
+    network: bool = False
+    exclusive: bool = False
+    deadline_seconds: float = 3600.0
+    seed: int = 0
+
+
+class Plan(PlanModel):
+    """A compiled pipeline. ``steps`` is sorted so that every step stands behind its upstreams."""
+
+    format: Literal["proctor.plan/1"] = "proctor.plan/1"
+    pipeline: str
+    title: str = ""
+    description: str = ""
+    params: tuple[Param, ...] = ()
+    build_params: dict[str, JsonValue] = Field(default_factory=dict)
+    steps: tuple[PlanStep, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of :meth:`canonical`: the plan's name."""
+        return digest(self.model_dump(mode="json"))
+
+    def canonical(self) -> bytes:
+        """The plan's bytes: the same on every machine and at every time."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    def step(self, id: str) -> PlanStep:
+        """The step of that id.
+
+        Raises:
+            KeyError: the plan has none.
+        """
+        return self._by_id[id]
+
+    @cached_property
+    def _by_id(self) -> dict[str, PlanStep]:
+        return {step.id: step for step in self.steps}
+
+
+def resolve(value: JsonValue, params: Mapping[str, JsonValue]) -> JsonValue:
+    """Fill ``${params.NAME}`` in. A string that is one reference alone takes the value's own type.
+
+    Raises:
+        KeyError: a reference to a parameter that ``params`` lacks.
+    """
+    if isinstance(value, str):
+        whole = _REFERENCE.fullmatch(value)
+        if whole:
+            return params[whole[1]]
+        return _REFERENCE.sub(lambda match: str(params[match[1]]), value)
+    if isinstance(value, list):
+        return [resolve(item, params) for item in value]
+    if isinstance(value, dict):
+        return {key: resolve(item, params) for key, item in value.items()}
+    return value
+
+
+def selected(step: PlanStep, params: Mapping[str, Any]) -> bool:
+    """Whether a run with these parameters runs the step, or skips it."""
+    return all(s.value in (params.get(s.param) or ()) for s in step.select)

@@ -1,0 +1,41 @@
+"""The lines of a record, one JSON object each, chained by digest."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+RECORD_FORMAT = "proctor.record/1"
+
+LineKind = Literal["header", "attempt", "result", "skipped", "refused", "asked", "approval"]
+
+
+class Line(BaseModel):
+    """One line.
+
+    ``header``: the first; data holds the resolved parameters, the runtime and the public key.
+    ``attempt``: data.status is ``running``, ``cancelled`` or ``finished``; data.handle names it.
+    ``result``: what an attempt came to; data.state is ``succeeded`` or ``failed``.
+    ``skipped``: the run's parameters leave the step out.
+    ``refused``: the step would not start; data.message says why.
+    ``asked``: a gate shows evidence; data.evidence_digest names it.
+    ``approval``: an answer, signed; see :mod:`proctor.records.approvals`.
+    ``prev_digest`` is the sha256 of the line before, byte for byte.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["proctor.record/1"] = "proctor.record/1"
+    seq: int
+    prev_digest: str
+    at: str
+    kind: LineKind
+    run: str
+    step: str = ""
+    partition: str = ""
+    attempt: int = 0
+    identity: str = ""
+    host: str = ""
+    plan_digest: str = ""
+    data: dict[str, JsonValue] = Field(default_factory=dict)

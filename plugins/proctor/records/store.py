@@ -1,0 +1,212 @@
+"""Where records are kept: ``runs/<pipeline>/<run>/record.jsonl`` below the home folder.
+
+One writer at a time (a lock on the file), each line fsynced before the call returns. A line that
+a crash cut short has no newline; the next writer drops it, a reader does not see it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pydantic import JsonValue, ValidationError
+
+from proctor.plan.model import Plan
+from proctor.records.model import Line, LineKind
+from proctor_steps.contract import write_atomically
+
+_NAME = re.compile(r"[A-Za-z0-9_.~:+-]+")
+_FIRST = "0" * 64
+
+
+class RecordError(Exception):
+    """A record is missing or damaged; the message names the file and the line."""
+
+
+def now() -> str:
+    """The time as records spell it: UTC, ISO 8601, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The record of one run."""
+
+    folder: Path
+    pipeline: str
+    run: str
+
+    @property
+    def path(self) -> Path:
+        """The record's file."""
+        return self.folder / "record.jsonl"
+
+    def exists(self) -> bool:
+        """Whether the run has begun."""
+        return self.path.is_file() and self.path.stat().st_size > 0
+
+    def append(
+        self,
+        kind: LineKind,
+        *,
+        step: str = "",
+        attempt: int = 0,
+        identity: str = "",
+        plan_digest: str = "",
+        data: Mapping[str, Any] | None = None,
+    ) -> Line:
+        """Write one line and fsync it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            last = _drop_torn_line(file)
+            line = Line(
+                seq=_seq(last) + 1,
+                prev_digest=hashlib.sha256(last).hexdigest() if last else _FIRST,
+                at=now(),
+                kind=kind,
+                run=self.run,
+                step=step,
+                attempt=attempt,
+                identity=identity,
+                host=platform.node(),
+                plan_digest=plan_digest,
+                data=dict(data or {}),
+            )
+            file.write(line.model_dump_json().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return line
+
+    def lines(self) -> list[Line]:
+        """Every whole line, in order.
+
+        Raises:
+            RecordError: a line is not one of ours; it says which.
+        """
+        return list(self._read())
+
+    def _read(self) -> Iterator[Line]:
+        if not self.path.is_file():
+            return
+        for number, raw in enumerate(self.path.read_bytes().split(b"\n")[:-1], start=1):
+            try:
+                yield Line.model_validate_json(raw)
+            except ValidationError as error:
+                raise RecordError(
+                    f"{self.path}:{number}: no record line ({error.errors()[0]['msg']}); "
+                    "the file was damaged or edited"
+                ) from error
+
+    def header(self) -> Line:
+        """The first line.
+
+        Raises:
+            RecordError: the run has not begun.
+        """
+        for line in self._read():
+            return line
+        raise RecordError(f"run {self.run} of {self.pipeline} has no record in {self.folder}")
+
+    def params(self) -> dict[str, JsonValue]:
+        """The run's resolved parameters."""
+        params = self.header().data.get("params")
+        return params if isinstance(params, dict) else {}
+
+    def last(self, kind: LineKind, step: str) -> Line | None:
+        """The newest line of a kind for a step."""
+        found = [x for x in self._read() if x.kind == kind and x.step == step]
+        return found[-1] if found else None
+
+    def verify_chain(self) -> list[str]:
+        """What is wrong with the chain of digests, in words; empty where nothing is."""
+        problems, previous = [], b""
+        for number, raw in enumerate(self.path.read_bytes().split(b"\n")[:-1], start=1):
+            line = Line.model_validate_json(raw)
+            expected = hashlib.sha256(previous).hexdigest() if previous else _FIRST
+            if line.prev_digest != expected:
+                problems.append(f"{self.path}:{number}: does not follow the line before it")
+            if line.seq != number:
+                problems.append(f"{self.path}:{number}: has number {line.seq}")
+            previous = raw
+        return problems
+
+
+@dataclass(frozen=True)
+class RecordStore:
+    """All records of a home folder, and the plans they name."""
+
+    home: Path
+
+    def run(self, pipeline: str, run: str) -> RunRecord:
+        """The record of a run, begun or not.
+
+        Raises:
+            ValueError: a name that could lead out of the home folder.
+        """
+        for name in (pipeline, run):
+            if not _NAME.fullmatch(name) or set(name) <= {"."}:
+                raise ValueError(f"{name!r} is no pipeline or run id ({_NAME.pattern})")
+        return RunRecord(self.home / "runs" / pipeline / run, pipeline, run)
+
+    def runs(self) -> list[RunRecord]:
+        """Every run that has begun, oldest first."""
+        found = (self.home / "runs").glob("*/*/record.jsonl")
+        records = [RunRecord(p.parent, p.parent.parent.name, p.parent.name) for p in found]
+        return sorted(records, key=lambda r: (r.path.stat().st_ctime, r.run))
+
+    def save_plan(self, plan: Plan) -> None:
+        """Keep a plan under its digest."""
+        path = self._plan_path(plan.digest)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, plan.canonical())
+
+    def plan(self, digest: str) -> Plan:
+        """The plan of that digest.
+
+        Raises:
+            RecordError: it is not here, or its bytes are not what the digest says.
+        """
+        path = self._plan_path(digest)
+        if not path.is_file():
+            raise RecordError(f"plan {digest[:12]} is not in {path.parent}")
+        raw = path.read_bytes()
+        if hashlib.sha256(raw).hexdigest() != digest:
+            raise RecordError(f"{path} was changed: its digest is not its name")
+        return Plan.model_validate_json(raw)
+
+    def _plan_path(self, digest: str) -> Path:
+        return self.home / "plans" / f"{digest}.json"
+
+
+def _drop_torn_line(file: BinaryIO) -> bytes:
+    """Cut off what follows the last newline; the last whole line, without its newline."""
+    file.seek(0, os.SEEK_END)
+    end = file.tell()
+    size, tail = 4096, b""
+    while end:
+        file.seek(max(0, end - size))
+        tail = file.read(end - file.tell())
+        whole = tail.rfind(b"\n")
+        if tail.rfind(b"\n", 0, whole) >= 0 or size >= end:
+            break
+        size *= 4
+    whole = tail.rfind(b"\n")
+    torn = len(tail) - whole - 1
+    if torn:
+        file.truncate(end - torn)
+    file.seek(0, os.SEEK_END)
+    return tail[tail.rfind(b"\n", 0, whole) + 1 : whole] if whole >= 0 else b""
+
+
+def _seq(raw: bytes) -> int:
+    return Line.model_validate_json(raw).seq if raw else 0

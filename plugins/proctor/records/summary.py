@@ -1,0 +1,115 @@
+"""A run as a few figures, made from its record alone: ``summary.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import JsonValue
+
+from proctor.plan.model import Plan, PlanStep
+from proctor.records.model import Line
+from proctor.records.store import RecordStore, RunRecord
+
+SUMMARY_FORMAT = "proctor.summary/1"
+
+
+def summarise(store: RecordStore, record: RunRecord) -> dict[str, Any]:
+    """State, steps, LoadGen results and accuracy of a run.
+
+    ``state`` is ``succeeded`` when every step succeeded or was skipped, ``failed`` when a step
+    failed and none is under way, else ``running`` or ``waiting`` (for a person).
+    """
+    lines = record.lines()
+    header = record.header()
+    plan = store.plan(header.plan_digest)
+    by_step: dict[str, list[Line]] = {}
+    for line in lines:
+        by_step.setdefault(line.step, []).append(line)
+    steps = [_step(step, by_step.get(step.id, [])) for step in plan.steps]
+    return {
+        "format": SUMMARY_FORMAT,
+        "pipeline": record.pipeline,
+        "run": record.run,
+        "state": _state([s["state"] for s in steps]),
+        "began": header.at,
+        "last": lines[-1].at,
+        "plan_digest": header.plan_digest,
+        "runtime": header.data.get("runtime"),
+        "params": header.data.get("params"),
+        "steps": steps,
+        **figures(plan, by_step),
+        "approvals": [x.data["answer"] for x in lines if x.kind == "approval"],
+    }
+
+
+def figures(plan: Plan, by_step: dict[str, list[Line]]) -> dict[str, list[Any]]:
+    """The newest good result of every step that measured something."""
+    results, accuracy = [], []
+    for step in plan.steps:
+        line = _newest(by_step.get(step.id, []), "result")
+        if line is None or line.data.get("state") != "succeeded":
+            continue
+        metrics = line.data.get("metrics")
+        metrics = metrics if isinstance(metrics, dict) else {}
+        if isinstance(loadgen := metrics.get("loadgen"), dict):
+            results.append(_loadgen(step.id, loadgen, line))
+        if isinstance(score := metrics.get("accuracy"), dict):
+            accuracy.append({"step": step.id, **score, "findings": line.data.get("findings")})
+    return {"results": results, "accuracy": accuracy}
+
+
+def _loadgen(step: str, run: dict[str, JsonValue], line: Line) -> dict[str, JsonValue]:
+    first = {key: run.get(key) for key in ("scenario", "mode", "valid")}
+    rest = {key: value for key, value in run.items() if key not in first}
+    return {"step": step, **first, "findings": line.data.get("findings"), "metrics": rest}
+
+
+def _step(step: PlanStep, lines: list[Line]) -> dict[str, Any]:
+    state, message = step_state(lines)
+    attempts = len({x.attempt for x in lines if x.kind in ("attempt", "asked")})
+    row: dict[str, Any] = {"id": step.id, "state": state, "attempts": attempts}
+    if step.title:
+        row["title"] = step.title
+    if message:
+        row["message"] = message
+    return row
+
+
+def step_state(lines: Iterable[Line]) -> tuple[str, str]:
+    """A step's state from its own lines, and a message for the reader where there is one."""
+    state, message = "pending", ""
+    for line in lines:
+        match line.kind:
+            case "attempt":
+                status = str(line.data.get("status"))
+                state = status if status in ("running", "cancelled") else state
+                message = ""
+            case "result":
+                state, message = str(line.data.get("state")), str(line.data.get("message") or "")
+            case "skipped":
+                state, message = "skipped", str(line.data.get("message") or "")
+            case "refused":
+                state, message = "failed", str(line.data.get("message") or "")
+            case "asked":
+                state, message = "waiting", ""
+            case "approval":
+                answer = line.data.get("answer")
+                decision = answer.get("decision") if isinstance(answer, dict) else None
+                state = "succeeded" if decision == "approved" else "failed"
+                message = "" if state == "succeeded" else "rejected"
+    return state, message
+
+
+def _state(states: list[str]) -> str:
+    if all(state in ("succeeded", "skipped") for state in states):
+        return "succeeded"
+    if "running" in states:
+        return "running"
+    if "failed" in states or "cancelled" in states:
+        return "failed"
+    return "waiting" if "waiting" in states else "running"
+
+
+def _newest(lines: list[Line], kind: str) -> Line | None:
+    return next((x for x in reversed(lines) if x.kind == kind), None)

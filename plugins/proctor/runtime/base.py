@@ -1,0 +1,184 @@
+"""The Runtime protocol and the data that crosses it.
+
+Everything is JSON-able, because a handle outlives the process that made it: it is stored, found
+again after a crash, and passed to a trigger. Paths of this host appear only inside runtime/.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from proctor.plan.model import Resources
+from proctor_steps.contract import Approval, Progress, Result
+
+# Labels of every container or process of ours; together they name one step of one run.
+LABEL_HOME = "proctor.home"
+LABEL_PIPELINE = "proctor.pipeline"
+LABEL_RUN = "proctor.run"
+LABEL_STEP = "proctor.step"
+LABEL_ATTEMPT = "proctor.attempt"
+
+
+class RuntimeModel(BaseModel):
+    """Base of what crosses the protocol: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputSource(RuntimeModel):
+    """One read-only input: an artifact's URI and where a container sees it."""
+
+    name: str
+    cell: str = ""
+    uri: str
+    mount_path: str
+
+
+class OutputTarget(RuntimeModel):
+    """One output and where a container sees it."""
+
+    name: str
+    mount_path: str
+    shared: bool = False
+
+
+class HostSource(RuntimeModel):
+    """A ``file://`` parameter that the site allowed: bound read-only, renamed for the step."""
+
+    param: str
+    host_path: str
+    mount_path: str
+
+
+class StartRequest(RuntimeModel):
+    """All that a runtime needs to start one attempt of one step."""
+
+    pipeline: str
+    run: str
+    step: str
+    attempt: int
+    image: str
+    command: tuple[str, ...]
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    inputs: tuple[InputSource, ...] = ()
+    outputs: tuple[OutputTarget, ...] = ()
+    sources: tuple[HostSource, ...] = ()
+    cache: bool = False
+    secrets: tuple[str, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    network: bool = False
+    exclusive: bool = False
+    resources: Resources = Resources()
+    deadline_seconds: float = 3600.0
+    seed: int = 0
+
+
+class Handle(RuntimeModel):
+    """Names one started attempt. ``id``: the container's id, or pid and start time."""
+
+    runtime: str
+    id: str
+    pipeline: str
+    run: str
+    step: str
+    attempt: int
+    folder: str
+    image: str = ""
+    image_digest: str = ""
+    started_at: str = ""
+    deadline_at: str = ""
+    outputs: tuple[OutputTarget, ...] = ()
+
+
+class State(RuntimeModel):
+    """How an attempt stands. ``gone``: the engine knows it no more, and no exit was recorded."""
+
+    phase: Literal["running", "exited", "gone"]
+    exit_code: int | None = None
+    signal: int | None = None
+    out_of_memory: bool = False
+    progress: Progress | None = None
+
+
+class LogChunk(RuntimeModel):
+    """Whole lines since ``since``, at most a few tens of KiB; ``next`` is the new position."""
+
+    lines: tuple[str, ...]
+    next: str
+
+
+FailureKind = Literal[
+    "data", "step", "out_of_memory", "killed", "deadline", "cancelled", "engine"
+]
+
+
+class Failure(RuntimeModel):
+    """Why an attempt failed, in words for the reader. Only ``engine`` is worth a retry."""
+
+    kind: FailureKind
+    message: str
+
+
+class Outcome(RuntimeModel):
+    """What an ended attempt left. ``outputs``: name -> artifact URI, visible only on success."""
+
+    failure: Failure | None = None
+    result: Result | None = None
+    outputs: dict[str, str] = Field(default_factory=dict)
+
+
+class EngineError(Exception):
+    """The engine, not the step, failed: it does not answer, or refused for a reason of its own."""
+
+
+class RequestRefused(Exception):
+    """The request cannot be run here at all (image missing, not the project's own, ...)."""
+
+
+class Runtime(Protocol):
+    """Starts attempts and finds them again. All methods block; none keeps state in memory.
+
+    Every method may raise :class:`EngineError`.
+    """
+
+    name: str
+
+    def start(self, request: StartRequest) -> Handle:
+        """Start an attempt; returns as soon as it runs.
+
+        Raises:
+            RequestRefused: it cannot be run here, whatever one retries.
+        """
+
+    def find(self, pipeline: str, run: str, step: str, attempt: int | None = None) -> Handle | None:
+        """The newest attempt of a step that this runtime still knows, running or ended."""
+
+    def poll(self, handle: Handle) -> State:
+        """How it stands."""
+
+    def logs(self, handle: Handle, since: str = "") -> LogChunk:
+        """The lines written since a position ("" is the beginning)."""
+
+    def stop(self, handle: Handle, grace_seconds: float = 10.0) -> None:
+        """End it: SIGTERM, then SIGKILL. Nothing to do where it has ended or is gone."""
+
+    def collect(self, handle: Handle) -> Outcome:
+        """Judge an ended attempt and, if it succeeded, make its outputs visible by one rename.
+
+        May be called again after a crash in the middle; it then gives the same outcome.
+        """
+
+    def remove(self, handle: Handle) -> None:
+        """Forget it: remove the container and the attempt's scratch. After the record is written."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What of this host and engine shapes a measurement (CPU model, kernel, versions)."""
+
+    def identity(self, image: str) -> str:
+        """What the image is here: its digest or, for processes, that of code and packages.
+
+        Raises:
+            RequestRefused: no such image here; the message says how to get it.
+        """

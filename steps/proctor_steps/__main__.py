@@ -1,0 +1,28 @@
+"""``python -m proctor_steps <stage>``: each stage's module is imported only when it is asked for."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from proctor_steps.stage import Stage, main
+
+_MODULES = {
+    "dataset fetch": "dataset.fetch",
+    "dataset filter-coco": "dataset.filter_coco",
+    "model fetch": "model.fetch",
+    "loadgen run": "loadgen.run",
+    "accuracy score": "accuracy.score",
+    "report html": "report.html",
+    "submission package": "submission.package",
+}
+
+
+def _load(module: str) -> Callable[[], Stage[Any]]:
+    return lambda: import_module(f"proctor_steps.{module}").STAGE  # type: ignore[no-any-return]
+
+
+STAGES = {name: _load(module) for name, module in _MODULES.items()}
+
+if __name__ == "__main__":
+    sys.exit(main(STAGES, sys.argv[1:]))

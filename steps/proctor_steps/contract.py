@@ -1,0 +1,213 @@
+"""What a step is given and what it must write: the one module that both sides share.
+
+A step finds everything it needs in one folder, named by the environment variable
+``PROCTOR_STEP_DIR``: the orchestrator puts ``contract.json`` there before the start; the step
+writes ``progress.json`` while it works (its heartbeat) and ``result.json`` as its last act.
+Each file is written beside its name and renamed, so a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+STEP_DIR_VARIABLE = "PROCTOR_STEP_DIR"
+CONTRACT_FILE = "contract.json"
+PROGRESS_FILE = "progress.json"
+RESULT_FILE = "result.json"
+CONTRACT_FORMAT = "proctor.contract/1"
+RESULT_FORMAT = "proctor.result/1"
+
+# Exit codes of a step (sysexits.h: EX_DATAERR, EX_SOFTWARE). result.json is the authority; the
+# code is for people and for steps that died before they could write it.
+EXIT_OK = 0
+EXIT_DATA_ERROR = 65
+EXIT_STEP_ERROR = 70
+
+
+class Model(BaseModel):
+    """Base of every contract: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Mount(Model):
+    """One place that the step may read or write.
+
+    ``kind``: ``input`` (read-only, another step's output), ``output`` (to be filled),
+    ``source`` (read-only, a ``file://`` parameter that the site allowed), ``cache`` (kept between
+    runs, for downloads) or ``secret`` (read-only file). ``cell`` tells the members of a fan-in
+    apart: an input that comes from a matrix step has one mount per cell, for example
+    ``SingleStream``; otherwise it is empty.
+    """
+
+    name: str
+    kind: Literal["input", "output", "source", "cache", "secret"]
+    path: str
+    cell: str = ""
+
+
+class Approval(Model):
+    """An answer given at a gate, as the steps behind it may print it."""
+
+    gate: str
+    decision: Literal["approved", "rejected"]
+    by: str
+    at: str
+    answered_via: Literal["ui", "api", "cli", "cli-yes"]
+    evidence_reviewed: bool
+    evidence_digest: str
+    comment: str = ""
+
+
+class Contract(Model):
+    """``contract.json``. ``deadline_seconds`` counts from the start of the step."""
+
+    format: Literal["proctor.contract/1"] = "proctor.contract/1"
+    pipeline: str
+    run: str
+    step: str
+    attempt: int = 1
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    devices: tuple[str, ...] = ()
+    deadline_seconds: float = 3600.0
+    seed: int = 0
+    approvals: tuple[Approval, ...] = ()
+
+
+class Output(Model):
+    """One output as the step left it. ``sha256`` of a folder is :func:`tree_digest`."""
+
+    name: str
+    media_type: str
+    sha256: str
+    bytes: int
+
+
+class Finding(Model):
+    """Something a person should know: a rule missed, a sample lost, a fallback taken.
+
+    ``rule`` is a short stable name (``min_duration``); ``where`` names the file or figure.
+    """
+
+    rule: str
+    severity: Literal["info", "warning", "error"]
+    message: str
+    where: str = ""
+
+
+class Progress(Model):
+    """How far the step is. ``done`` and ``total`` in ``unit``; ``total`` 0 where unknown."""
+
+    done: float = 0
+    total: float = 0
+    unit: str = ""
+    note: str = ""
+    at: str = ""
+
+
+class Result(Model):
+    """``result.json``.
+
+    ``metrics`` holds JSON figures. Two keys have a meaning for the orchestrator's summary:
+    ``loadgen`` (a LoadGen run as data: scenario, mode, valid, ...) and ``accuracy`` (metric,
+    value, samples).
+    """
+
+    format: Literal["proctor.result/1"] = "proctor.result/1"
+    status: Literal["ok", "data_error", "step_error"]
+    message: str = ""
+    outputs: tuple[Output, ...] = ()
+    metrics: dict[str, JsonValue] = Field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    progress: Progress = Progress()
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` so that a reader, or a crash, sees the old content or the new, never a part."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one spelling of a JSON value that digests are taken of: sorted keys, no blanks, UTF-8."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def digest(value: Any) -> str:
+    """sha256 of :func:`canonical_json`, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_digest(root: Path) -> tuple[str, int]:
+    """Digest and size in bytes of a file or a folder.
+
+    A folder's digest is that of its sorted ``[relative path, sha256]`` list: names and contents
+    count, times and modes do not. Links are not followed; one is an error, as it could point
+    anywhere.
+
+    Raises:
+        ValueError: the tree holds a symbolic link or something that is no plain file.
+    """
+    if root.is_file() and not root.is_symlink():
+        return file_sha256(root), root.stat().st_size
+    entries: list[tuple[str, str]] = []
+    size = 0
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink():
+            raise ValueError(f"{name} is a symbolic link; a step's output must hold plain files")
+        if path.is_dir():
+            continue
+        if not path.is_file():
+            raise ValueError(f"{name} is no plain file")
+        entries.append((name, file_sha256(path)))
+        size += path.stat().st_size
+    return digest(entries), size
+
+
+def load_contract(folder: Path) -> Contract:
+    """Read ``contract.json`` of a step's folder."""
+    return Contract.model_validate_json((folder / CONTRACT_FILE).read_bytes())
+
+
+def load_result(folder: Path) -> Result | None:
+    """Read ``result.json`` of a step's folder; ``None`` where the step wrote none."""
+    path = folder / RESULT_FILE
+    return Result.model_validate_json(path.read_bytes()) if path.is_file() else None
+
+
+def dump(folder: Path, name: str, model: BaseModel | Mapping[str, Any]) -> None:
+    """Write a contract, progress or result into a step's folder, atomically."""
+    text = (
+        model.model_dump_json(indent=1)
+        if isinstance(model, BaseModel)
+        else json.dumps(model, indent=1, sort_keys=True)
+    )
+    write_atomically(folder / name, text.encode() + b"\n")
