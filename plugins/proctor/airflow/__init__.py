@@ -1,0 +1,1 @@
+"""The Airflow side: plans as DAGs, steps as tasks, gates as questions to people."""

@@ -1,0 +1,366 @@
+"""One step of one run, from "may it start?" to its recorded result. Knows nothing of Airflow.
+
+The order of writes is what makes a crash harmless at every point: an attempt is recorded before
+its container is started, its result before the container is removed. Whoever comes back reads the
+record, takes up what runs, and never starts a second container beside the first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import JsonValue
+
+from proctor.plan.identity import step_identity
+from proctor.plan.model import Input, Plan, PlanStep, resolve, selected
+from proctor.records.approvals import ApprovalInvalid, SigningKey, valid_answer
+from proctor.records.model import Line
+from proctor.records.store import RunRecord
+from proctor.records.summary import summarise
+from proctor.runtime.artifacts import LocalArtifacts
+from proctor.runtime.base import (
+    Failure,
+    Handle,
+    HostSource,
+    InputSource,
+    Outcome,
+    OutputTarget,
+    RequestRefused,
+    Runtime,
+    StartRequest,
+)
+from proctor.site.home import Home, SourceRefused
+from proctor_steps.contract import Approval, digest, write_atomically
+
+
+class StepSkipped(Exception):
+    """The run's parameters leave this step out."""
+
+
+class StepRefused(Exception):
+    """The step may not start in this run; the message is for the person who reads it."""
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """A step in its run."""
+
+    home: Home
+    plan: Plan
+    step: PlanStep
+    record: RunRecord
+    runtime: Runtime
+
+    def check_plan(self) -> None:
+        """The plan is the one the run began with.
+
+        Raises:
+            StepRefused: the spec was edited since.
+        """
+        began_with = self.record.header().plan_digest
+        if began_with != self.plan.digest:
+            raise StepRefused(
+                "the spec changed since this run began; start a new run "
+                f"(the run's plan is {began_with[:12]}, the spec's is now {self.plan.digest[:12]})"
+            )
+
+    def check_selected(self) -> None:
+        """The run's parameters ask for this step.
+
+        Raises:
+            StepSkipped: they do not.
+        """
+        params = self.record.params()
+        if not selected(self.step, params):
+            left_out = " and ".join(f"{s.value!r} is not in {s.param}" for s in self.step.select)
+            self._append("skipped", data={"message": left_out})
+            raise StepSkipped(left_out)
+
+    def take_up_or_start(self) -> Handle | Outcome:
+        """The attempt under way, or a new one; an outcome where its result is already recorded.
+
+        Raises:
+            StepRefused: an approval is missing, a source is not allowed, the image is not here.
+            EngineError: the engine does not answer.
+        """
+        attempt, status, handle = self._last_attempt()
+        if status == "running":
+            if done := self._recorded_outcome(attempt):
+                self._append("attempt", attempt=attempt, data={"status": "finished"})
+                return done
+            found = handle or self.runtime.find(
+                self.record.pipeline, self.record.run, self.step.id, attempt
+            )
+            if found and self.runtime.poll(found).phase != "gone":
+                return found
+        elif status == "cancelled" and handle:
+            self.runtime.stop(handle)
+            self.runtime.remove(handle)
+        return self._start(attempt + 1)
+
+    def finish(self, handle: Handle, failure: Failure | None = None) -> Outcome:
+        """Collect an ended attempt and record its result, then remove what it left behind.
+
+        ``failure``: why it was ended, where that is known better than its exit tells (deadline).
+        """
+        outcome = self.runtime.collect(handle)
+        if failure is not None:
+            outcome = Outcome(failure=failure, result=outcome.result)
+        self._append(
+            "result",
+            attempt=handle.attempt,
+            identity=self._identity_of(handle),
+            data=_result_data(outcome, handle),
+        )
+        self._append("attempt", attempt=handle.attempt, data={"status": "finished"})
+        if outcome.failure is None:
+            self._publish(outcome)
+        self.runtime.remove(handle)
+        self.refresh_summary()
+        return outcome
+
+    def cancel(self, handle: Handle) -> None:
+        """A person ended it: stop the container and record so; the next start is a new attempt."""
+        self._append(
+            "attempt",
+            attempt=handle.attempt,
+            data={"status": "cancelled", "handle": handle.model_dump(mode="json")},
+        )
+        self.runtime.stop(handle)
+        self.refresh_summary()
+
+    def refuse(self, message: str) -> None:
+        """Record that the step would not start."""
+        self._append("refused", data={"message": message})
+        self.refresh_summary()
+
+    def refresh_summary(self) -> None:
+        """Write ``summary.json`` anew from the record."""
+        refresh_summary(self.home, self.record)
+
+    def _start(self, attempt: int) -> Handle:
+        request, identity = self._request(attempt)
+        self._append("attempt", attempt=attempt, identity=identity, data={"status": "running"})
+        try:
+            handle = self.runtime.start(request)
+        except RequestRefused as error:
+            self._append("attempt", attempt=attempt, data={"status": "finished"})
+            raise StepRefused(str(error)) from error
+        data = {"status": "running", "handle": handle.model_dump(mode="json")}
+        self._append("attempt", attempt=attempt, identity=identity, data=data)
+        self.refresh_summary()
+        return handle
+
+    def _request(self, attempt: int) -> tuple[StartRequest, str]:
+        step, params = self.step, self.record.params()
+        resolved = resolve(dict(step.params), params)
+        assert isinstance(resolved, dict)  # noqa: S101 - a mapping resolves to a mapping
+        image = str(resolve(step.image, params))
+        inputs = list(self._inputs())
+        try:
+            image_identity = self.runtime.identity(image)
+            resolved, sources = self._sources(resolved)
+        except (RequestRefused, SourceRefused) as error:
+            raise StepRefused(str(error)) from error
+        request = StartRequest(
+            pipeline=self.record.pipeline,
+            run=self.record.run,
+            step=step.id,
+            attempt=attempt,
+            image=image,
+            command=tuple(str(resolve(word, params)) for word in step.command),
+            params=resolved,
+            inputs=tuple(source for source, _ in inputs),
+            outputs=tuple(
+                OutputTarget(name=o.name, mount_path=o.mount_path, shared=o.shared)
+                for o in step.outputs
+            ),
+            sources=tuple(sources),
+            cache=step.cache,
+            secrets=step.secrets,
+            approvals=self._approvals(),
+            network=step.network,
+            exclusive=step.exclusive,
+            resources=step.resources,
+            deadline_seconds=step.deadline_seconds,
+            seed=step.seed,
+        )
+        return request, self._identity(request, image_identity, inputs)
+
+    def _identity(
+        self, request: StartRequest, image: str, inputs: list[tuple[InputSource, str]]
+    ) -> str:
+        measures = self.step.reuse == "within_run"
+        return step_identity(
+            self.step,
+            command=request.command,
+            image_identity=image,
+            params=request.params,
+            input_digests={f"{s.name}/{s.cell}": sha256 for s, sha256 in inputs},
+            host_fingerprint=self.runtime.fingerprint() if measures else None,
+        )
+
+    def _inputs(self) -> Iterator[tuple[InputSource, str]]:
+        """Every input that the run has, with its digest; members that were skipped are left out."""
+        params = self.record.params()
+        for wanted in self.step.inputs:
+            for source in wanted.sources:
+                if not selected(self.plan.step(source.step), params):
+                    continue
+                uri, sha256 = output_of(self.record, source.step, source.output)
+                yield _input_source(wanted, source.cell, uri), sha256
+
+    def _sources(
+        self, resolved: dict[str, JsonValue]
+    ) -> tuple[dict[str, JsonValue], list[HostSource]]:
+        """Allowed ``file://`` parameters that this step uses, its parameters naming real paths."""
+        sources = []
+        given = self.record.params()
+        for param in self.plan.params:
+            value = given.get(param.name)
+            if param.type != "uri" or not str(value).startswith("file:"):
+                continue
+            if value not in resolved.values():
+                continue
+            path = self.home.source(str(value), self.record)
+            mount = f"/proctor/source/{param.name}/{path.name}"
+            sources.append(HostSource(param=param.name, host_path=str(path), mount_path=mount))
+            resolved = {k: f"file://{path}" if v == value else v for k, v in resolved.items()}
+        return resolved, sources
+
+    def _approvals(self) -> tuple[Approval, ...]:
+        """The answers this step stands behind, each checked: record, signature and evidence."""
+        public = SigningKey(self.home.path).public()
+        try:
+            return tuple(
+                valid_answer(
+                    self.record, gate, evidence_digest(self.record, self.plan.step(gate)), public
+                )
+                for gate in self.step.required_approvals
+            )
+        except ApprovalInvalid as error:
+            raise StepRefused(str(error)) from error
+
+    def _last_attempt(self) -> tuple[int, str, Handle | None]:
+        lines = [x for x in self.record.lines() if x.step == self.step.id and x.kind == "attempt"]
+        if not lines:
+            return 0, "", None
+        last = lines[-1]
+        handles = [x.data["handle"] for x in lines if x.attempt == last.attempt and "handle" in x.data]
+        handle = Handle.model_validate(handles[-1]) if handles else None
+        return last.attempt, str(last.data.get("status")), handle
+
+    def _recorded_outcome(self, attempt: int) -> Outcome | None:
+        line = self.record.last("result", self.step.id)
+        if line is None or line.attempt != attempt:
+            return None
+        return outcome_of(line)
+
+    def _identity_of(self, handle: Handle) -> str:
+        lines = self.record.lines()
+        return next(
+            (
+                x.identity
+                for x in reversed(lines)
+                if x.step == self.step.id and x.attempt == handle.attempt and x.identity
+            ),
+            "",
+        )
+
+    def _publish(self, outcome: Outcome) -> None:
+        """Copy what the spec publishes into the run's folder."""
+        store = LocalArtifacts(self.home.path)
+        for pattern in self.step.publish:
+            output, _, files = pattern.partition("/")
+            root = store.path(outcome.outputs[output])
+            for found in sorted(root.glob(files or "*")):
+                if found.is_file():
+                    write_atomically(self.record.folder / found.name, found.read_bytes())
+
+    def _append(
+        self, kind: Any, *, attempt: int = 0, identity: str = "", data: Mapping[str, Any] | None
+    ) -> Line:
+        return self.record.append(
+            kind,
+            step=self.step.id,
+            attempt=attempt,
+            identity=identity,
+            plan_digest=self.plan.digest,
+            data=data,
+        )
+
+
+def refresh_summary(home: Home, record: RunRecord) -> None:
+    """Write a run's ``summary.json`` anew from its record."""
+    summary = summarise(home.records, record)
+    text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(record.folder / "summary.json", text.encode())
+
+
+def output_of(record: RunRecord, step: str, output: str) -> tuple[str, str]:
+    """URI and sha256 of a step's newest good output.
+
+    Raises:
+        StepRefused: the step has none in this run.
+    """
+    line = record.last("result", step)
+    outputs = line.data.get("outputs") if line else None
+    entry = outputs.get(output) if isinstance(outputs, dict) else None
+    if line is None or line.data.get("state") != "succeeded" or not isinstance(entry, dict):
+        raise StepRefused(
+            f"step {step!r} has no recorded output {output!r} in this run; a task set to success "
+            "by hand leaves none. Clear it and let it run."
+        )
+    return str(entry["uri"]), str(entry["sha256"])
+
+
+def evidence_digest(record: RunRecord, gate: PlanStep) -> str:
+    """Digest of all that a gate shows: the digests of its evidence's outputs, in the plan's order.
+
+    Raises:
+        StepRefused: a step that gives evidence has no recorded output.
+    """
+    sources = gate.gate.evidence if gate.gate else ()
+    return digest([[s.step, s.output, output_of(record, s.step, s.output)[1]] for s in sources])
+
+
+def outcome_of(line: Line) -> Outcome:
+    """The outcome that a ``result`` line tells of."""
+    data = line.data
+    if data.get("state") == "succeeded":
+        outputs = data.get("outputs")
+        entries = outputs.items() if isinstance(outputs, dict) else ()
+        return Outcome(outputs={k: str(v["uri"]) for k, v in entries if isinstance(v, dict)})
+    failure = {"kind": data.get("kind"), "message": data.get("message")}
+    return Outcome(failure=Failure.model_validate(failure))
+
+
+def _input_source(wanted: Input, cell: str, uri: str) -> InputSource:
+    path = f"{wanted.mount_path}/{cell}" if wanted.fan_in else wanted.mount_path
+    return InputSource(
+        name=wanted.name, cell=cell if wanted.fan_in else "", uri=uri, mount_path=path
+    )
+
+
+def _result_data(outcome: Outcome, handle: Handle) -> dict[str, Any]:
+    result, failure = outcome.result, outcome.failure
+    data: dict[str, Any] = {
+        "state": "failed" if failure else "succeeded",
+        "image": handle.image,
+        "image_digest": handle.image_digest,
+        "started_at": handle.started_at,
+    }
+    if failure:
+        data |= {"kind": failure.kind, "message": failure.message}
+    if result:
+        data |= result.model_dump(mode="json", include={"metrics", "findings", "versions"})
+        known = {o.name: o for o in result.outputs}
+        data["outputs"] = {
+            name: {"uri": uri, **known[name].model_dump(mode="json", exclude={"name"})}
+            for name, uri in outcome.outputs.items()
+            if name in known
+        }
+    return data

@@ -1,0 +1,58 @@
+"""The first task of every run: freeze the plan and the parameters in the run's record."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from proctor.airflow import instance
+from proctor.plan.model import Plan
+from proctor.plan.params import ParamErrors, check_params
+from proctor.records.approvals import SigningKey
+from proctor.site.home import RUNTIME_VARIABLE, SourceRefused
+
+TASK_ID = "begin"
+
+
+class BeginOperator(BaseOperator):
+    """Writes the record's header. Run again (cleared), it changes nothing that stands there."""
+
+    ui_color = "#f4f4f4"
+
+    def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+
+    def execute(self, context: Any) -> None:
+        """Check the parameters, keep the plan, write the header."""
+        home = instance.home()
+        record = home.records.run(self.plan.pipeline, context["dag_run"].run_id)
+        if record.exists():
+            if record.header().plan_digest != self.plan.digest:
+                raise AirflowFailException(
+                    "the spec changed since this run began; start a new run"
+                )
+            return
+        given = dict(context["dag_run"].conf or {})
+        try:
+            params = check_params(self.plan, given)
+            for param in self.plan.params:
+                value = params.get(param.name)
+                if param.type == "uri" and str(value).startswith("file:"):
+                    home.source(str(value), record)
+        except (ParamErrors, SourceRefused) as error:
+            raise AirflowFailException(str(error)) from None
+        home.records.save_plan(self.plan)
+        record.append(
+            "header",
+            plan_digest=self.plan.digest,
+            data={
+                "pipeline": self.plan.pipeline,
+                "params": params,
+                "runtime": os.environ.get(RUNTIME_VARIABLE, "process"),
+                "public_key": SigningKey(home.path).public(),
+            },
+        )

@@ -1,0 +1,140 @@
+"""Plans as DAGs: one per pipeline. A spec that is wrong becomes a DAG that shows its errors."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, BaseOperator, Param, TaskGroup, get_parsing_context
+from airflow.sdk.exceptions import AirflowFailException
+
+from proctor.airflow import begin, instance
+from proctor.airflow.approval import ApprovalGate
+from proctor.airflow.begin import BeginOperator
+from proctor.airflow.operator import StepOperator
+from proctor.plan import model
+from proctor.plan.compile import load_plan
+from proctor.site.home import Registered
+from proctor.spec.errors import SpecErrors
+
+# Only the engine's failures are tried again; the operators fail the others for good.
+RETRIES = 3
+RETRY_DELAY = timedelta(seconds=5)
+
+
+def build_dags() -> dict[str, DAG]:
+    """Every pipeline of this site as a DAG; only the wanted one where Airflow wants just one."""
+    wanted = get_parsing_context().dag_id
+    return {
+        name: build(entry)
+        for name, entry in instance.home().pipelines().items()
+        if wanted in (None, name)
+    }
+
+
+def build(entry: Registered) -> DAG:
+    """The DAG of one pipeline, or the one that shows what is wrong with its spec."""
+    try:
+        return dag_of(load_plan(entry.spec, entry.build))
+    except SpecErrors as errors:
+        return broken_dag(entry, errors)
+
+
+def dag_of(plan: model.Plan) -> DAG:
+    """A plan's DAG: the same plan gives the same DAG, at any time and on any machine."""
+    dag = DAG(
+        dag_id=plan.pipeline,
+        dag_display_name=plan.title or plan.pipeline,
+        description=plan.title or None,
+        doc_md=plan.description or None,
+        schedule=None,
+        params={p.name: _param(p) for p in plan.params},
+        tags={"proctor"},
+        catchup=False,
+        is_paused_upon_creation=False,
+        default_args={"retries": RETRIES, "retry_delay": RETRY_DELAY},
+        # Parameters go to the run's record through `begin`, never into templates.
+        render_template_as_native_obj=False,
+    )
+    with dag:
+        first = BeginOperator(task_id=begin.TASK_ID, plan=plan, task_display_name="Begin")
+        groups = {s.step: TaskGroup(s.step, prefix_group_id=False) for s in plan.steps if s.cell}
+        tasks = {s.id: _task(plan, s, groups.get(s.step)) for s in plan.steps}
+        for step in plan.steps:
+            upstream: list[BaseOperator] = [tasks[id] for id in step.upstream] or [first]
+            tasks[step.id].set_upstream(upstream)
+    return dag
+
+
+def _task(plan: model.Plan, step: model.PlanStep, group: TaskGroup | None) -> BaseOperator:
+    common: dict[str, Any] = {
+        "task_id": step.id,
+        "task_display_name": _display_name(step),
+        "task_group": group,
+        # A skipped scenario must not skip what gathers the others; a failed one must stop it.
+        "trigger_rule": "none_failed",
+        "plan": plan,
+        "step_id": step.id,
+    }
+    if step.kind == "approval":
+        return ApprovalGate(**common)
+    slots = instance.slots() if step.exclusive else 1
+    return StepOperator(pool=instance.POOL, pool_slots=slots, **common)
+
+
+def _display_name(step: model.PlanStep) -> str:
+    name = step.title or step.step
+    return f"{name}: {step.cell}" if step.cell else name
+
+
+def _param(param: model.Param) -> Param:
+    types = {"string": "string", "uri": "string", "choice": "string", "number": "number",
+             "integer": "integer", "boolean": "boolean", "choices": "array"}
+    schema: dict[str, Any] = {"type": types[param.type], "title": param.title or param.name}
+    if param.help:
+        schema["description_md"] = param.help
+    if param.type == "choice":
+        schema["enum"] = list(param.choices)
+    if param.type == "choices":
+        schema["examples"] = list(param.choices)
+    if param.minimum is not None:
+        schema["minimum"] = param.minimum
+    if param.maximum is not None:
+        schema["maximum"] = param.maximum
+    default = param.default
+    if default is None:
+        # Airflow asks for a value in the form, but wants the DAG itself to be valid without.
+        schema["type"] = ["null", schema["type"]]
+    return Param(default, **schema)
+
+
+class SpecErrorsOperator(BaseOperator):
+    """The one task of a broken pipeline: fails, saying what is wrong with the spec."""
+
+    ui_color = "#f7d4d4"
+
+    def __init__(self, *, problems: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.problems = problems
+
+    def execute(self, context: Any) -> None:
+        """Fail with the spec's errors."""
+        raise AirflowFailException(f"the pipeline's spec has errors:\n{self.problems}")
+
+
+def broken_dag(entry: Registered, errors: SpecErrors) -> DAG:
+    """A DAG under the pipeline's name whose description and only task are the errors."""
+    problems = "\n".join(str(problem) for problem in errors.problems)
+    dag = DAG(
+        dag_id=entry.name,
+        dag_display_name=f"{entry.name} (spec has errors)",
+        description="The spec has errors; open the DAG's documentation to read them.",
+        doc_md=f"### The spec has errors\n\n```\n{problems}\n```\n",
+        schedule=None,
+        tags={"proctor", "spec-errors"},
+        catchup=False,
+        is_paused_upon_creation=False,
+    )
+    with dag:
+        SpecErrorsOperator(task_id="spec-errors", problems=problems)
+    return dag

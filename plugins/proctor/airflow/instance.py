@@ -1,0 +1,27 @@
+"""What a task, a trigger or a page knows of the instance it runs in: home folder and runtime."""
+
+from __future__ import annotations
+
+import os
+
+from proctor.runtime.base import Runtime
+from proctor.runtime.choose import make
+from proctor.site.home import RUNTIME_VARIABLE, SLOTS_VARIABLE, Home
+
+# Every step takes slots of this pool; an exclusive step takes all of them.
+POOL = "proctor_local"
+
+
+def home() -> Home:
+    """The home folder that the launcher named."""
+    return Home.default()
+
+
+def runtime() -> Runtime:
+    """The runtime that the launcher chose."""
+    return make(os.environ.get(RUNTIME_VARIABLE, "process"), home().path)
+
+
+def slots() -> int:
+    """Slots of the host's pool: its cores, unless the launcher says otherwise."""
+    return int(os.environ.get(SLOTS_VARIABLE) or os.cpu_count() or 1)

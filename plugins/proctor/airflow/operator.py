@@ -1,0 +1,146 @@
+"""A step of a plan as an Airflow task: wait a little in the worker, then without one."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+
+from proctor.airflow import instance
+from proctor.airflow.attempts import StepRefused, StepRun, StepSkipped
+from proctor.airflow.triggers import StepTrigger, deadline_passed
+from proctor.plan.model import Plan
+from proctor.records.store import RecordError
+from proctor.runtime.base import EngineError, Failure, Handle, Outcome
+
+# Deferring costs about three seconds a step; what ends sooner than this never pays them.
+PATIENCE_SECONDS = 20.0
+POLL_FIRST_SECONDS = 0.05
+POLL_LONGEST_SECONDS = 0.5
+
+
+class StepOperator(BaseOperator):
+    """Runs one step of a plan.
+
+    The plan travels with the operator inside this process only: the serialised DAG does not hold
+    it. Only an engine's failure is raised so that Airflow tries again.
+    """
+
+    ui_color = "#e8eef7"
+
+    def __init__(self, *, plan: Plan, step_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+        self.step_id = step_id
+        self._handle: Handle | None = None
+        self._run: StepRun | None = None
+        self._log_position = ""
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Start the step, or take it up where it is."""
+        run = self._step_run(context)
+        try:
+            run.check_plan()
+            run.check_selected()
+            taken = run.take_up_or_start()
+        except StepSkipped as skipped:
+            raise AirflowSkipException(str(skipped)) from None
+        except (StepRefused, RecordError) as refused:
+            if run.record.exists():
+                run.refuse(str(refused))
+            raise AirflowFailException(str(refused)) from None
+        except EngineError as error:
+            raise AirflowException(f"the engine failed: {error}") from error
+        if isinstance(taken, Outcome):
+            return self._told(run, taken)
+        return self._wait(run, taken)
+
+    def resume(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on when the trigger says that the attempt ended."""
+        run, handle = self._step_run(context), Handle.model_validate(event["handle"])
+        self._log_position = event["log_position"]
+        if event["reason"] == "engine":
+            raise AirflowException(f"the engine failed: {event['message']}")
+        return self._finish(run, handle, deadline=event["reason"] == "deadline")
+
+    def on_kill(self) -> None:
+        """A person cleared or marked the task while a worker waited: end the container."""
+        if self._run and self._handle:
+            self._run.cancel(self._handle)
+
+    def _wait(self, run: StepRun, handle: Handle) -> dict[str, Any]:
+        self._run, self._handle = run, handle
+        self.log.info("%s, attempt %d: %s", self.step_id, handle.attempt, handle.image or "fake")
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        pause = POLL_FIRST_SECONDS
+        try:
+            while time.monotonic() < give_up:
+                state = run.runtime.poll(handle)
+                self._copy_log(run, handle)
+                if state.phase != "running":
+                    return self._finish(run, handle)
+                if deadline_passed(handle):
+                    run.runtime.stop(handle)
+                    return self._finish(run, handle, deadline=True)
+                time.sleep(pause)
+                pause = min(pause * 1.5, POLL_LONGEST_SECONDS)
+        except EngineError as error:
+            raise AirflowException(f"the engine failed: {error}") from error
+        self.defer(
+            trigger=StepTrigger(
+                handle=handle.model_dump(mode="json"),
+                log_position=self._log_position,
+                quiet=run.step.exclusive,
+            ),
+            method_name="resume",
+        )
+
+    def _finish(self, run: StepRun, handle: Handle, deadline: bool = False) -> dict[str, Any]:
+        failure = None
+        if deadline:
+            limit = run.step.deadline_seconds
+            failure = Failure(
+                kind="deadline", message=f"not done within its deadline of {limit:g} s; stopped"
+            )
+        try:
+            self._copy_log(run, handle)
+            outcome = run.finish(handle, failure)
+        except EngineError as error:
+            raise AirflowException(f"the engine failed: {error}") from error
+        self._handle = None
+        return self._told(run, outcome)
+
+    def _told(self, run: StepRun, outcome: Outcome) -> dict[str, Any]:
+        if outcome.failure is None:
+            return {"outputs": outcome.outputs}
+        words = f"{_WORDS[outcome.failure.kind]}: {outcome.failure.message}"
+        if outcome.failure.kind == "engine":
+            raise AirflowException(words)
+        raise AirflowFailException(words)
+
+    def _copy_log(self, run: StepRun, handle: Handle) -> None:
+        while True:
+            chunk = run.runtime.logs(handle, self._log_position)
+            for line in chunk.lines:
+                self.log.info(line)
+            self._log_position = chunk.next
+            if not chunk.lines:
+                return
+
+    def _step_run(self, context: Any) -> StepRun:
+        home = instance.home()
+        record = home.records.run(self.plan.pipeline, context["dag_run"].run_id)
+        return StepRun(home, self.plan, self.plan.step(self.step_id), record, instance.runtime())
+
+
+_WORDS = {
+    "data": "the data is wrong",
+    "step": "the step failed",
+    "out_of_memory": "out of memory",
+    "killed": "killed from outside",
+    "deadline": "deadline",
+    "cancelled": "cancelled",
+    "engine": "the engine failed",
+}

@@ -1,0 +1,1 @@
+"""A site's own instance: its home folder, PostgreSQL and Airflow, started and stopped together."""

@@ -1,0 +1,133 @@
+"""The home folder of a site: where everything lives, and which pipelines it knows.
+
+::
+
+    pipelines.json   the pipelines: name -> spec file and build parameters
+    site.json        what the owner allows: roots for file:// parameters
+    plans/           plans by digest            runs/      records, summaries, published files
+    artifacts/       outputs of steps           work/      scratch of running attempts
+    cache/           downloads                  secrets/   files 0600, handed to steps by name
+    keys/            the key that signs approvals          airflow/, postgres/   the services
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import JsonValue
+
+from proctor.records.store import RecordStore, RunRecord
+from proctor_steps.contract import write_atomically
+
+HOME_VARIABLE = "PROCTOR_HOME"
+RUNTIME_VARIABLE = "PROCTOR_RUNTIME"
+SLOTS_VARIABLE = "PROCTOR_SLOTS"
+
+
+class SourceRefused(Exception):
+    """A ``file://`` parameter names a place that the site does not allow, or that is not there."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A pipeline of this site: its spec file and the build parameters it is compiled with."""
+
+    name: str
+    spec: Path
+    build: dict[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class Home:
+    """The home folder. ``Home.default()`` is ``$PROCTOR_HOME``, else ``.proctor`` here."""
+
+    path: Path
+
+    @classmethod
+    def default(cls) -> Home:
+        """The home that the environment names, else the one in the working folder."""
+        return cls(Path(os.environ.get(HOME_VARIABLE) or ".proctor").resolve())
+
+    def create(self) -> None:
+        """Make the folder, for its owner alone, and keep it out of version control."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        # Services run as another user when the owner is root, so they must be able to pass through.
+        self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        for name in ("runs", "keys", "secrets", "airflow"):
+            (self.path / name).mkdir(exist_ok=True)
+            (self.path / name).chmod(0o700)
+        (self.path / ".gitignore").write_text("*\n")
+
+    @property
+    def records(self) -> RecordStore:
+        """The records of this home's runs."""
+        return RecordStore(self.path)
+
+    def pipelines(self) -> dict[str, Registered]:
+        """The pipelines this site knows, by name."""
+        return {
+            name: Registered(name, Path(entry["spec"]), entry.get("build") or {})
+            for name, entry in sorted(self._read("pipelines.json").items())
+        }
+
+    def register(self, name: str, spec: Path, build: Mapping[str, JsonValue]) -> None:
+        """Make a pipeline known, or change its file or build parameters."""
+        known = self._read("pipelines.json")
+        known[name] = {"spec": str(spec.resolve()), "build": dict(build)}
+        self._write("pipelines.json", known)
+
+    def allow_for_run(self, record: RunRecord, paths: Sequence[Path]) -> None:
+        """Allow a run, and only it, to read below these paths (``proctor run --set``)."""
+        record.folder.mkdir(parents=True, exist_ok=True)
+        roots = [str(path.resolve()) for path in paths]
+        write_atomically(record.folder / "roots.json", json.dumps(roots).encode())
+
+    def source(self, uri: str, record: RunRecord) -> Path:
+        """The host path of a ``file://`` parameter.
+
+        Links are resolved first, so that none leads out of an allowed root.
+
+        Raises:
+            SourceRefused: it lies below no allowed root, or does not exist.
+        """
+        path = file_path(uri)
+        roots = [Path(p) for p in self._read("site.json").get("roots", [])]
+        run_roots = record.folder / "roots.json"
+        if run_roots.is_file():
+            roots += [Path(p) for p in json.loads(run_roots.read_text())]
+        real = path.resolve()
+        if not any(real.is_relative_to(root) for root in roots):
+            allowed = ", ".join(str(root) for root in roots) or "none"
+            raise SourceRefused(
+                f"{uri}: this site does not allow reading there (allowed: {allowed}). Start the "
+                f"run with `proctor run --set` from a terminal, or add the folder to `roots` in "
+                f"{self.path / 'site.json'}"
+            )
+        if not real.exists():
+            raise SourceRefused(f"{uri}: there is no such file or folder")
+        return real
+
+    def _read(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            content = json.loads(path.read_text()) if path.is_file() else {}
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}:{error.lineno}:{error.colno}: {error.msg}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{path}:1:1: must hold a JSON object")
+        return content
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+        write_atomically(self.path / name, text.encode())
+
+
+def file_path(uri: str) -> Path:
+    """The path of a ``file://`` URI."""
+    return Path(unquote(urlsplit(uri).path))
