@@ -112,8 +112,7 @@ def compose(digits: list[Ints2D], labels: list[int], chance: random.Random) -> S
 def enlarge(digit: Ints2D, height: int, aspect: int) -> Ints2D:
     """An 8x8 digit at a new size (width = height x aspect %), 0..255, cubic interpolation."""
     across, down = _weights(height * aspect // 100), _weights(height)
-    value = (down @ digit @ across.T) * 16 >> 24
-    return np.clip(value, 0, 255)
+    return np.asarray(np.clip((down @ digit @ across.T) * 16 >> 24, 0, 255))
 
 
 def _weights(size: int) -> Ints2D:
@@ -130,7 +129,7 @@ def _paper(width: int, height: int, chance: random.Random) -> Ints2D:
     """A background lit unevenly: a linear slope of grey, 0..255."""
     base, right, down = chance.randint(0, 40), chance.randint(-30, 30), chance.randint(-30, 30)
     x, y = np.arange(width)[None, :], np.arange(height)[:, None]
-    return np.clip(base + right * x // width + down * y // height, 0, 255)
+    return np.asarray(np.clip(base + right * x // width + down * y // height, 0, 255))
 
 
 def _palette(chance: random.Random) -> Bytes2D:
@@ -178,8 +177,8 @@ def png(scene: Scene) -> bytes:
     height, width = scene.levels.shape
     rows = b"".join(b"\0" + row.tobytes() for row in scene.levels)
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"PLTE", scene.palette.tobytes()))
-    chunks += ((b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
+    chunks = [(b"IHDR", header), (b"PLTE", scene.palette.tobytes())]
+    chunks += [(b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks
@@ -198,7 +197,8 @@ def file_name(number: int) -> str:
 
 def coco(scenes: list[Scene]) -> dict[str, Any]:
     """The annotations of the scenes as COCO's instances file has them."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, scene in enumerate(scenes):
         height, width = scene.levels.shape
         images.append(

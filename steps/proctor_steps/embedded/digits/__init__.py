@@ -1,0 +1,1 @@
+"""The demo: handwritten digits in COCO format, and a detector for them."""
