@@ -1,0 +1,184 @@
+"""The program ``proctor``. Heavy imports stay inside the commands: ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from proctor.site.commands import register
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from proctor.plan.model import Plan, PlanStep
+    from proctor.spec.model import Pipeline
+
+BAD_INPUT = 2  # exit code: the spec or what was given on the command line is wrong
+
+app = typer.Typer(
+    name="proctor",
+    help="Supervises MLPerf-style benchmarks: pipelines in YAML, run by Airflow in containers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+register(app)
+
+Spec = Annotated[str, typer.Argument(help="A spec's file, or the name of a shipped pipeline.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Value of a parameter.")
+]
+
+
+@app.command()
+def check(
+    specs: Annotated[list[str], typer.Argument(metavar="SPEC...", help="Files or names.")],
+) -> None:
+    """Check specs: every problem of each, with its line."""
+    failed = [spec for spec in specs if not _check(spec)]
+    raise typer.Exit(BAD_INPUT if failed else 0)
+
+
+@app.command()
+def plan(
+    spec: Spec,
+    as_json: Annotated[bool, typer.Option("--json", help="The plan itself, as JSON.")] = False,
+    settings: Settings = None,
+) -> None:
+    """Show what a run of a spec would do."""
+    from proctor.plan.compile import compile
+    from proctor.plan.params import ParamErrors, split_params
+    from proctor.spec.errors import SpecErrors
+
+    try:
+        pipeline = _load(spec)
+        build, run = split_params(pipeline, parse_settings(settings or []))
+        compiled = compile(pipeline, build)
+        values = _form_values(compiled, run)
+    except (SpecErrors, ParamErrors) as error:
+        _fail(*(str(problem) for problem in error.problems))
+    if as_json:
+        sys.stdout.write(compiled.model_dump_json(indent=1) + "\n")
+        return
+    from rich.console import Console
+
+    Console().print(_tree(compiled, values))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the spec language, for editors."""
+    from proctor.spec.schema import schema_text
+
+    sys.stdout.write(schema_text())
+
+
+def parse_settings(settings: list[str]) -> dict[str, str]:
+    """``--set NAME=VALUE`` as a mapping; ends the program where one is none."""
+    found: dict[str, str] = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not (equals and name.strip()):
+            _fail(f"--set {text}: this is no NAME=VALUE")
+        found[name.strip()] = value
+    return found
+
+
+def _check(spec: str) -> bool:
+    from proctor.plan.compile import compile
+    from proctor.plan.params import ParamErrors
+    from proctor.spec.errors import SpecErrors
+
+    try:
+        pipeline = _load(spec)
+        for warning in pipeline.warnings:
+            typer.echo(f"{warning} (warning)", err=True)
+        steps = len(compile(pipeline).steps)
+    except SpecErrors as error:
+        typer.echo(str(error), err=True)
+        count = len(error.problems)
+        typer.echo(f"{spec}: {count} problem{'s' if count > 1 else ''}", err=True)
+        return False
+    except ParamErrors:  # only a run can say whether its build parameters will do
+        typer.echo(f"{spec}: ok")
+        return True
+    typer.echo(f"{spec}: ok, {steps} steps")
+    return True
+
+
+def _load(spec: str) -> Pipeline:
+    from proctor.shipped import find_spec
+    from proctor.spec.load import load_pipeline
+
+    try:
+        path = find_spec(spec)
+    except FileNotFoundError as error:
+        _fail(str(error))
+    return load_pipeline(path)
+
+
+def _form_values(plan: Plan, given: dict[str, str]) -> dict[str, object]:
+    """Values of the run parameters; required ones may be missing in a plan."""
+    from proctor.plan.params import default_of, resolve_params
+
+    asked = [param for param in plan.params if param.name in given or not param.required]
+    values: dict[str, object] = {param.name: default_of(param) for param in plan.params}
+    return values | resolve_params(asked, given)
+
+
+def _tree(plan: Plan, values: dict[str, object]) -> Tree:
+    from rich.markup import escape
+    from rich.tree import Tree
+
+    tree = Tree(f"[bold]{escape(plan.pipeline)}[/bold]  {escape(plan.title)}", guide_style="dim")
+    tree.add(f"plan {plan.digest[:12]}, {len(plan.steps)} steps")
+    if plan.params or plan.build_params:
+        branch = tree.add("parameters")
+        for param in plan.params:
+            missing = param.required and values[param.name] in (None, "")
+            shown = "(required)" if missing else repr(values[param.name])
+            branch.add(escape(f"{param.name} = {shown}"))
+        for name, fixed in plan.build_params.items():
+            branch.add(escape(f"{name} = {fixed!r} (build)"))
+    steps = tree.add("steps")
+    for step in plan.steps:
+        skipped = _skipped(step, values)
+        branch = steps.add(f"[{'dim' if skipped else 'bold'}]{escape(step.id)}[/]{skipped}")
+        for line in _about(step):
+            branch.add(escape(line), style="dim" if skipped else "")
+    return tree
+
+
+def _skipped(step: PlanStep, values: dict[str, object]) -> str:
+    from proctor.plan.model import selected
+
+    return "" if selected(step, values) else "  (not selected)"
+
+
+def _about(step: PlanStep) -> list[str]:
+    lines = []
+    if step.gate:
+        lines.append(f"approval: {step.gate.question}")
+    else:
+        lines.append(f"{step.image}: {' '.join(step.command)}")
+    if step.upstream:
+        lines.append(f"after {', '.join(step.upstream)}")
+    if step.required_approvals:
+        lines.append(f"only with the approval of {', '.join(step.required_approvals)}")
+    notes = [name for name in ("network", "exclusive", "cache") if getattr(step, name)]
+    if notes:
+        lines.append(", ".join(notes))
+    return lines
+
+
+def _fail(*lines: str) -> NoReturn:
+    for line in lines:
+        typer.echo(line, err=True)
+    raise typer.Exit(BAD_INPUT)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

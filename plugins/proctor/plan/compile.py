@@ -1,0 +1,301 @@
+"""A Pipeline becomes a Plan: cells written out, sources bound, steps in order. No clock, no host.
+
+The same file and the same build parameters give the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from proctor.plan.model import (
+    Gate,
+    Input,
+    Param,
+    Plan,
+    PlannedOutput,
+    PlanStep,
+    Resources,
+    Select,
+    Source,
+)
+from proctor.plan.params import resolve_params
+from proctor.plan.refused import refused
+from proctor.spec import graph
+from proctor.spec.document import DataPath
+from proctor.spec.errors import Problem, SpecErrors
+from proctor.spec.load import load_pipeline
+from proctor.spec.model import ParamSpec, Pipeline, SourceRef, Step
+
+IN = "/proctor/in"
+OUT = "/proctor/out"
+MAX_CELLS = 1_000
+
+_FILLED_IN = re.compile(r"\$\{(params|matrix)\.([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def load_plan(path: Path, build_params: Mapping[str, JsonValue] | None = None) -> Plan:
+    """Load, check and compile a spec's file.
+
+    Raises:
+        SpecErrors: every problem of the file.
+        ParamErrors: a build parameter that does not fit.
+    """
+    return compile(load_pipeline(path), build_params)
+
+
+def compile(pipeline: Pipeline, build_params: Mapping[str, JsonValue] | None = None) -> Plan:
+    """Compile a checked pipeline.
+
+    Raises:
+        SpecErrors: it asks for something that does not work yet, or its cells do not fit together.
+        ParamErrors: a build parameter that does not fit.
+    """
+    problems = list(refused(pipeline))
+    if problems:
+        raise SpecErrors(problems, pipeline.pipeline)
+    specs = pipeline.params
+    build = {name: param for name, param in specs.items() if param.when == "build"}
+    values = resolve_params([_param(n, p) for n, p in build.items()], build_params or {})
+    plan = Plan(
+        pipeline=pipeline.pipeline,
+        title=pipeline.title,
+        description=pipeline.description,
+        params=tuple(_param(n, p) for n, p in specs.items() if p.when == "run"),
+        build_params=dict(sorted(values.items())),
+        steps=_Compiler(pipeline, values).steps(),
+    )
+    return plan
+
+
+def _param(name: str, spec: ParamSpec) -> Param:
+    return Param(
+        name=name,
+        type=spec.type,
+        title=spec.title,
+        help=spec.help,
+        default=spec.default,
+        required=spec.required,
+        choices=spec.choices,
+        minimum=spec.minimum,
+        maximum=spec.maximum,
+    )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One member of a step's matrix: its value on each axis; a step without matrix has one, ()."""
+
+    axes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Axis -> value."""
+        return dict(self.axes)
+
+    def name(self, besides: frozenset[str] = frozenset()) -> str:
+        """Its values, less those of the axes named, joined."""
+        return "-".join(value for axis, value in self.axes if axis not in besides)
+
+
+class _Compiler:
+    """Compiles the steps of one pipeline; collects problems and raises them together."""
+
+    def __init__(self, pipeline: Pipeline, build: Mapping[str, JsonValue]) -> None:
+        self.pipeline = pipeline
+        self.build = build
+        self.before = graph.edges(pipeline)
+        self.spec = {step.id: step for step in pipeline.steps}
+        self.number = {step.id: number for number, step in enumerate(pipeline.steps)}
+        self.problems: list[Problem] = []
+        self.cells: dict[str, tuple[Cell, ...]] = {}
+        self.done: dict[str, PlanStep] = {}
+        self.gates: dict[str, frozenset[str]] = {}
+
+    def steps(self) -> tuple[PlanStep, ...]:
+        """Every plan step, each behind its upstreams, otherwise by id."""
+        self.cells = {step.id: self._cells_of(step) for step in self.pipeline.steps}
+        for id in graph.order(self.before):
+            for cell in self.cells[id]:
+                step = self._step(self.spec[id], cell)
+                if step.id in self.done:
+                    self._problem(id, ("id",), f"two plan steps would be called {step.id!r}")
+                self.done[step.id] = step
+        if self.problems:
+            raise SpecErrors(self.problems, self.pipeline.pipeline)
+        order = graph.order({id: step.upstream for id, step in self.done.items()})
+        return tuple(self.done[id] for id in order)
+
+    def _cells_of(self, step: Step) -> tuple[Cell, ...]:
+        axes = [[(name, value) for value in self._values(step, name)] for name in step.matrix]
+        count = 1
+        for axis in axes:
+            count *= len(axis)
+        if count > MAX_CELLS:
+            message = f"the matrix of {step.id!r} has {count} cells, {MAX_CELLS} are the limit"
+            self._problem(step.id, ("matrix",), message, "make the axes shorter")
+            return ()
+        cells = tuple(Cell(axes) for axes in itertools.product(*axes))
+        if len({cell.name() for cell in cells}) < len(cells):
+            message = f"two cells of {step.id!r} would have the same name"
+            self._problem(step.id, ("matrix",), message, "rename values, they are joined by '-'")
+        return cells
+
+    def _values(self, step: Step, axis: str) -> tuple[str, ...]:
+        form = step.matrix[axis]
+        if not form.param:
+            return form.values
+        if self.pipeline.params[form.param].when == "build":
+            chosen = self.build[form.param]
+            return tuple(str(v) for v in chosen) if isinstance(chosen, list) else ()
+        return self.pipeline.params[form.param].choices
+
+    # --- one step --------------------------------------------------------------------------------
+
+    def _step(self, step: Step, cell: Cell) -> PlanStep:
+        inputs = tuple(self._inputs(step, cell))
+        evidence = tuple(self._evidence(step))
+        upstream = self._upstream(step, cell, inputs, evidence)
+        name = cell.name()
+        planned = PlanStep(
+            id=f"{step.id}.{name}" if name else step.id,
+            step=step.id,
+            cell=name,
+            kind="approval" if step.is_approval else "container",
+            title=str(self._fill(step.title, cell)),
+            image="" if step.is_approval else str(self._fill(step.image, cell)),
+            command=tuple(str(self._fill(word, cell)) for word in step.command),
+            params={key: self._fill(step.params[key], cell) for key in sorted(step.params)},
+            inputs=inputs,
+            outputs=tuple(self._outputs(step)),
+            upstream=upstream,
+            select=self._select(step, cell, inputs),
+            gate=self._gate(step, evidence),
+            required_approvals=self._required(upstream),
+            publish=step.publish,
+            cache=step.cache,
+            secrets=step.secrets,
+            runs_on=step.runs_on,
+            resources=Resources(**step.resources.model_dump()),
+            reuse=step.reuse or ("within_run" if step.exclusive else "across_runs"),
+            network=step.network,
+            exclusive=step.exclusive,
+            deadline_seconds=step.deadline,
+            seed=step.seed,
+        )
+        own = {planned.id} if step.is_approval else set()
+        self.gates[planned.id] = frozenset(own | set(planned.required_approvals))
+        return planned
+
+    def _inputs(self, step: Step, cell: Cell) -> Iterator[Input]:
+        for name, (path, item) in sorted(step.all_inputs.items()):
+            assert item.source is not None  # noqa: S101 - refused() has seen to it
+            fan_in = self._fans_in(item.source.step, cell)
+            yield Input(
+                name=name,
+                mount_path=item.mount_path or f"{IN}/{name}",
+                sources=tuple(self._sources(item.source, step, cell, path)),
+                fan_in=fan_in,
+            )
+
+    def _fans_in(self, source: str, cell: Cell) -> bool:
+        return bool(set(self.spec[source].matrix) - set(cell.values))
+
+    def _sources(
+        self, source: SourceRef, step: Step, cell: Cell, path: DataPath
+    ) -> Iterator[Source]:
+        """The source's cells that agree with this cell on the axes that both have."""
+        found = list(self._agreeing(source.step, cell))
+        if not found:
+            message = f"{source.step!r} has no cell for {step.id}.{cell.name()}"
+            self._problem(step.id, path, message, "give both steps the same axis")
+        for other in found:
+            name = other.name()
+            id = f"{source.step}.{name}" if name else source.step
+            short = other.name(besides=frozenset(cell.values))
+            yield Source(step=id, output=source.output, cell=short)
+
+    def _agreeing(self, id: str, cell: Cell) -> Iterator[Cell]:
+        mine = cell.values
+        for other in self.cells[id]:
+            if all(mine.get(axis, value) == value for axis, value in other.axes):
+                yield other
+
+    def _evidence(self, step: Step) -> Iterator[Source]:
+        for index, source in enumerate(step.approval.evidence if step.approval else ()):
+            path: DataPath = ("approval", "evidence", index)
+            yield from self._sources(source, step, Cell(), path)
+
+    def _upstream(
+        self, step: Step, cell: Cell, inputs: tuple[Input, ...], evidence: tuple[Source, ...]
+    ) -> tuple[str, ...]:
+        ids = {source.step for item in inputs for source in item.sources}
+        ids |= {source.step for source in evidence}
+        for before in set(self.before[step.id]) - graph.sources(step):
+            for other in self._agreeing(before, cell):
+                name = other.name()
+                ids.add(f"{before}.{name}" if name else before)
+        return tuple(sorted(ids))
+
+    def _select(self, step: Step, cell: Cell, inputs: tuple[Input, ...]) -> tuple[Select, ...]:
+        """Own axes that a run chooses from, and those of every input that has no substitute."""
+        found = {
+            (form.param, cell.values[axis])
+            for axis, form in step.matrix.items()
+            if form.param and self.pipeline.params[form.param].when == "run"
+        }
+        for item in inputs:
+            if not item.fan_in:
+                for source in item.sources:
+                    found |= {(s.param, s.value) for s in self.done[source.step].select}
+        return tuple(Select(param=param, value=value) for param, value in sorted(found))
+
+    def _outputs(self, step: Step) -> Iterator[PlannedOutput]:
+        for name, (_, item) in sorted(step.all_outputs.items()):
+            place = item.mount_path or f"{OUT}/{name}"
+            yield PlannedOutput(name=name, mount_path=place, type=item.type)
+
+    def _gate(self, step: Step, evidence: tuple[Source, ...]) -> Gate | None:
+        if not step.is_approval:
+            return None
+        if step.approval is None:
+            return Gate(question="Approve what has been made so far?")
+        return Gate(
+            question=step.approval.question,
+            evidence=evidence,
+            approvers=step.approval.approvers,
+            timeout_seconds=step.approval.timeout,
+        )
+
+    def _required(self, upstream: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(frozenset().union(*(self.gates[id] for id in upstream))))
+
+    def _fill(self, value: JsonValue, cell: Cell) -> JsonValue:
+        """Fill in cells and build parameters; run parameters stay for the run."""
+        if isinstance(value, str):
+            return self._fill_text(value, cell)
+        if isinstance(value, list):
+            return [self._fill(item, cell) for item in value]
+        if isinstance(value, dict):
+            return {key: self._fill(item, cell) for key, item in sorted(value.items())}
+        return value
+
+    def _fill_text(self, text: str, cell: Cell) -> JsonValue:
+        def known(match: re.Match[str]) -> JsonValue:
+            if match[1] == "matrix":
+                return cell.values[match[2]]
+            return self.build.get(match[2], match[0])
+
+        whole = _FILLED_IN.fullmatch(text)
+        if whole:
+            return known(whole)
+        return _FILLED_IN.sub(lambda match: str(known(match)), text)
+
+    def _problem(self, id: str, path: DataPath, message: str, remedy: str = "") -> None:
+        at = self.pipeline.where("steps", self.number[id], *path)
+        self.problems.append(Problem(at, message, remedy))

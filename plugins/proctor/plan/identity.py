@@ -1,0 +1,56 @@
+"""When two steps are the same: the digest under which a result is found again.
+
+Whatever measures carries the host's fingerprint in its identity, so that a figure measured
+elsewhere is never taken for one of this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import JsonValue
+
+from proctor.plan.model import PlanStep
+from proctor_steps.contract import CONTRACT_FORMAT, digest
+
+
+def step_identity(
+    step: PlanStep,
+    *,
+    command: Sequence[str],
+    image_identity: str,
+    params: Mapping[str, JsonValue],
+    input_digests: Mapping[str, str],
+    host_fingerprint: Mapping[str, Any] | None = None,
+    approvals: Sequence[str] = (),
+    source_versions: Mapping[str, str] | None = None,
+) -> str:
+    """The identity of a step of a run, in hexadecimal.
+
+    ``command`` and ``params`` are resolved. ``image_identity`` is the runtime's word for the code.
+    ``input_digests``: ``name`` or ``name/cell`` -> digest. ``approvals``: digests of the answers
+    that the step is told. ``source_versions``: what a fetch found its source to be (sha256, ETag).
+
+    Raises:
+        ValueError: a measuring step without the host's fingerprint.
+    """
+    parts: dict[str, Any] = {
+        "contract": CONTRACT_FORMAT,
+        "image": image_identity,
+        "command": list(command),
+        "params": dict(params),
+        "inputs": dict(input_digests),
+        "outputs": [[item.name, item.type, item.mount_path] for item in step.outputs],
+        "mounts": [[item.name, item.mount_path, item.fan_in] for item in step.inputs],
+        "seed": step.seed,
+        "approvals": sorted(approvals),
+        "sources": dict(source_versions or {}),
+    }
+    if step.reuse == "within_run":
+        if not host_fingerprint:
+            raise ValueError(f"step {step.id}: a measurement needs the host's fingerprint")
+        parts["host"] = dict(host_fingerprint)
+        parts["resources"] = step.resources.model_dump(mode="json")
+        parts["exclusive"] = step.exclusive
+    return digest(parts)

@@ -1,0 +1,71 @@
+"""What can be wrong with a spec, as data.
+
+The exceptions of this package::
+
+    Exception
+    └── SpecErrors         a spec cannot be used; holds every Problem found, in the file's order
+
+A Problem is text for the person who wrote the file: where it is, what is wrong, what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """A place in a file. ``line`` and ``column`` count from 1."""
+
+    file: str
+    line: int = 1
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing that is wrong, where, and the way out (``remedy``, may be empty)."""
+
+    at: Position
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.at}: {self.text}"
+
+    @property
+    def text(self) -> str:
+        """The problem without its place."""
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+class SpecErrors(Exception):
+    """A spec cannot be used.
+
+    ``problems`` is never empty. ``pipeline_name`` is what the spec calls itself, as far as it
+    could be read, else the file's stem: the name under which the broken pipeline is shown.
+    """
+
+    def __init__(self, problems: Iterable[Problem], pipeline_name: str) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        self.pipeline_name = pipeline_name
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint for a name that nobody knows: the nearest ones, else all where they are few."""
+    names = sorted(set(known))
+    close = difflib.get_close_matches(word, names, n=2, cutoff=0.6)
+    if not close:
+        close = [name for name in names if name.lower() == word.lower()]
+    if close:
+        return "did you mean " + " or ".join(repr(name) for name in close) + "?"
+    if not names:
+        return "there are none"
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"known: {shown}"

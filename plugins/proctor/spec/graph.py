@@ -1,0 +1,114 @@
+"""Which step stands before which, and the cycles among them. Nothing here recurses."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+
+from proctor.spec.document import DataPath
+from proctor.spec.model import Pipeline, Step
+
+Edges = dict[str, tuple[str, ...]]
+
+
+def sources(step: Step) -> set[str]:
+    """The steps whose outputs a step reads, or shows as evidence."""
+    named = {item.source.step for _, item in step.all_inputs.values() if item.source}
+    return named | {source.step for source in (step.approval.evidence if step.approval else ())}
+
+
+def edges(pipeline: Pipeline) -> Edges:
+    """Step -> the steps before it, as far as they exist.
+
+    Left out are conditional ``next`` and the ``next`` of a step that one leads to: these two alone
+    may lead back.
+    """
+    ids = {step.id for step in pipeline.steps}
+    conditional = _conditional_targets(pipeline)
+    before: dict[str, set[str]] = {id: set() for id in ids}
+    for step in pipeline.steps:
+        before[step.id] |= (sources(step) | set(step.after)) & ids
+        if step.id not in conditional:
+            for target in set(step.next.to) & ids:
+                before[target].add(step.id)
+    return {id: tuple(sorted(before[id])) for id in sorted(before)}
+
+
+def _conditional_targets(pipeline: Pipeline) -> set[str]:
+    found: set[str] = set()
+    for step in pipeline.steps:
+        found.update(t for branch in step.next.branches for t in branch.target)
+        if step.next.branches:
+            found.update(step.next.otherwise)
+    return found
+
+
+def order(before: Mapping[str, Sequence[str]]) -> list[str]:
+    """Each behind those before it; among those that are free to go, the smallest first."""
+    waiting = {id: len(upstream) for id, upstream in before.items()}
+    after: dict[str, list[str]] = {id: [] for id in before}
+    for id, upstream in before.items():
+        for source in upstream:
+            after[source].append(id)
+    ready = sorted(id for id, count in waiting.items() if not count)
+    done: list[str] = []
+    while ready:
+        done.append(heapq.heappop(ready))
+        for follower in after[done[-1]]:
+            waiting[follower] -= 1
+            if not waiting[follower]:
+                heapq.heappush(ready, follower)
+    return done
+
+
+def cycles(before: Edges) -> list[list[str]]:
+    """One cycle for each knot, written in the order of the work: ``a -> b -> a``."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+    for start in before:
+        if start not in done:
+            cycle = _cycle_from(start, before, done)
+            if cycle:
+                found.append(cycle)
+    return found
+
+
+def _cycle_from(start: str, before: Edges, done: set[str]) -> list[str] | None:
+    """The first cycle met on a depth-first walk; everything walked becomes ``done``."""
+    path: list[str] = [start]
+    place = {start: 0}
+    walks: list[Iterator[str]] = [iter(before[start])]
+    cycle: list[str] | None = None
+    while walks:
+        nearest = next(walks[-1], None)
+        if nearest is None:
+            walks.pop()
+            done.add(path[-1])
+            del place[path.pop()]
+        elif nearest in place:
+            if cycle is None:
+                cycle = [nearest, *reversed(path[place[nearest] :])]
+        elif nearest not in done:
+            place[nearest] = len(path)
+            path.append(nearest)
+            walks.append(iter(before[nearest]))
+    return cycle
+
+
+def reference(pipeline: Pipeline, source: str, target: str) -> DataPath:
+    """Path of the value that puts ``source`` before ``target``."""
+    for number, step in enumerate(pipeline.steps):
+        path: DataPath = ("steps", number)
+        if step.id == source and target in step.next.to:
+            return (*path, "next")
+        if step.id != target:
+            continue
+        for below, item in step.all_inputs.values():
+            if item.source and item.source.step == source:
+                return (*path, *below)
+        if source in step.after:
+            return (*path, "after", step.after.index(source))
+        for index, evidence in enumerate(step.approval.evidence if step.approval else ()):
+            if evidence.step == source:
+                return (*path, "approval", "evidence", index)
+    return ("steps",)
