@@ -1,0 +1,1 @@
+"""Datasets: fetching them, and the licence filter of the MLPerf rules."""

@@ -1,0 +1,1 @@
+"""Models: fetching them, and describing what was fetched."""
