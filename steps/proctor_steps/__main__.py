@@ -15,6 +15,7 @@ _MODULES = {
     "accuracy score": "accuracy.score",
     "report html": "report.html",
     "submission package": "submission.package",
+    "selfcheck act": "selfcheck",
 }
 
 

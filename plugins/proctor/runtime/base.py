@@ -171,7 +171,7 @@ class Runtime(Protocol):
         """
 
     def remove(self, handle: Handle) -> None:
-        """Forget it: remove the container and the attempt's scratch. After the record is written."""
+        """Forget it: remove container and the attempt's scratch. After the record is written."""
 
     def fingerprint(self) -> dict[str, Any]:
         """What of this host and engine shapes a measurement (CPU model, kernel, versions)."""

@@ -1,0 +1,78 @@
+"""Judges an ended attempt and publishes what it left. The same for every runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from proctor.runtime.artifacts import LocalArtifacts
+from proctor.runtime.attempt import Attempt, now, stamp
+from proctor.runtime.base import Failure, Handle, Outcome, State
+from proctor.runtime.failure import BadResult, check_outputs, classify, read_result
+from proctor_steps.contract import Result
+
+STOP_FILE = "stop.json"
+# A waiter's clock may ring a little before the deadline as the handle spells it.
+_SLACK = timedelta(seconds=1)
+
+
+def note_stop(attempt: Attempt, grace_seconds: float) -> None:
+    """Note that somebody asks for an attempt's end, before it is ended. The first asker counts."""
+    if attempt.folder.is_dir() and attempt.read(STOP_FILE) is None:
+        attempt.write(STOP_FILE, {"at": stamp(now()), "grace_seconds": grace_seconds})
+
+
+def settle(
+    attempt: Attempt,
+    store: LocalArtifacts,
+    handle: Handle,
+    state: State,
+    *,
+    log_tail: Sequence[str] = (),
+    deadline_passed: bool = False,
+) -> Outcome:
+    """The outcome of an ended attempt, kept in its folder so that asking again gives the same."""
+    known = attempt.outcome()
+    if known is not None:
+        return known
+    result = read_result(attempt.step_dir)
+    cancelled, late = _stopped(attempt, handle)
+    failure = classify(
+        state,
+        result,
+        cancelled=cancelled,
+        deadline_passed=deadline_passed or late,
+        log_tail=log_tail,
+    )
+    outcome = _outcome(attempt, store, handle, failure, result)
+    attempt.discard_secrets()
+    if attempt.folder.is_dir():
+        attempt.write("outcome.json", outcome.model_dump(mode="json"))
+    return outcome
+
+
+def _outcome(
+    attempt: Attempt,
+    store: LocalArtifacts,
+    handle: Handle,
+    failure: Failure | None,
+    result: Result | BadResult | None,
+) -> Outcome:
+    told = result if isinstance(result, Result) else None
+    names = [output.name for output in handle.outputs]
+    if failure is None and told is not None:
+        places = {name: store.staged(attempt.name, name) for name in names}
+        problems = check_outputs(told, names, places)
+        if not problems:
+            return Outcome(result=told, outputs=store.publish(attempt.name, names))
+        failure = Failure(kind="step", message="; ".join(problems))
+    return Outcome(failure=failure, result=told)
+
+
+def _stopped(attempt: Attempt, handle: Handle) -> tuple[bool, bool]:
+    """Whether it was asked to end, and whether that was because its time was over."""
+    asked = attempt.read(STOP_FILE)
+    if asked is None:
+        return False, False
+    at = datetime.fromisoformat(asked["at"])
+    return True, at >= datetime.fromisoformat(handle.deadline_at) - _SLACK

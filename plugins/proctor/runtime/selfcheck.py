@@ -1,0 +1,371 @@
+"""Checks that every runtime must pass: for the tests, and for a user's own machine.
+
+Each check is a plain function that takes a :class:`Bench`, raises ``AssertionError`` (or a
+runtime's own error) where the runtime breaks the protocol, and cleans up behind itself. What was
+observed counts, the process table and the files, not what the runtime says of itself.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from proctor.runtime.artifacts import LocalArtifacts
+from proctor.runtime.base import (
+    Handle,
+    InputSource,
+    LogChunk,
+    Outcome,
+    OutputTarget,
+    Runtime,
+    StartRequest,
+    State,
+)
+
+_PATIENCE = 90.0
+COMMAND = ("selfcheck", "act")
+
+
+class CheckFailed(AssertionError):
+    """A runtime broke the protocol."""
+
+
+def expect(met: bool, message: str) -> None:
+    """Fail the check unless ``met``."""
+    if not met:
+        raise CheckFailed(message)
+
+
+@dataclass
+class Bench:
+    """One runtime to be checked, with the image whose stage ``selfcheck act`` obeys.
+
+    ``script``: for a runtime that runs nothing, how its script is told what the stage would do.
+    """
+
+    runtime: Runtime
+    home: Path
+    image: str = "proctor/steps"
+    script: Callable[[str, dict[str, Any]], None] | None = None
+    run: str = field(default_factory=lambda: f"selfcheck-{uuid4().hex[:8]}")
+    started: list[Handle] = field(default_factory=list)
+
+    def request(self, step: str, act: dict[str, Any] | None = None, **more: Any) -> StartRequest:
+        """A request for a step that behaves as ``act`` says (see ``proctor_steps.selfcheck``)."""
+        if self.script is not None:
+            self.script(step, act or {})
+        base = {
+            "pipeline": "selfcheck",
+            "run": self.run,
+            "step": step,
+            "attempt": 1,
+            "image": self.image,
+            "command": COMMAND,
+            "params": act or {},
+            "deadline_seconds": 120.0,
+        }
+        return StartRequest.model_validate({**base, **more})
+
+    def start(self, step: str, act: dict[str, Any] | None = None, **more: Any) -> Handle:
+        """Start such a step; it is removed at the end."""
+        handle = self.runtime.start(self.request(step, act, **more))
+        self.started.append(handle)
+        return handle
+
+    def wait(self, handle: Handle) -> State:
+        """Poll until it has ended."""
+        end = time.monotonic() + _PATIENCE
+        while (state := self.runtime.poll(handle)).phase == "running":
+            expect(time.monotonic() < end, f"{handle.step} still runs after {_PATIENCE} s")
+            time.sleep(0.05)
+        return state
+
+    def finish(self, handle: Handle) -> Outcome:
+        """Wait and collect."""
+        self.wait(handle)
+        return self.runtime.collect(handle)
+
+    def wait_for_line(self, handle: Handle, text: str) -> None:
+        """Until the step's log holds a line."""
+        end, since = time.monotonic() + _PATIENCE, ""
+        while time.monotonic() < end:
+            chunk = self.runtime.logs(handle, since)
+            if text in chunk.lines:
+                return
+            since = chunk.next
+            time.sleep(0.05)
+        raise CheckFailed(f"{handle.step}: no line {text!r} in its log")
+
+    def lines(self, handle: Handle) -> tuple[list[str], int]:
+        """All lines of an ended step, and in how many pieces they came."""
+        lines: list[str] = []
+        since, pieces = "", 0
+        while True:
+            chunk: LogChunk = self.runtime.logs(handle, since)
+            if not chunk.lines:
+                return lines, pieces
+            expect(chunk.next != since, "logs: the position does not advance")
+            lines += chunk.lines
+            since, pieces = chunk.next, pieces + 1
+
+    def clean(self) -> None:
+        """Remove all that was started, and its artifacts."""
+        for handle in self.started:
+            self.runtime.remove(handle)
+        self.started.clear()
+
+
+OUT = (OutputTarget(name="made", mount_path="/proctor/out/made"),)
+
+
+def check_success(bench: Bench) -> None:
+    """A step that succeeds: found, logged, collected twice alike, outputs visible and immutable."""
+    files = {"made": {"a.txt": "A", "sub/b.txt": "äöü ☃"}}
+    handle = bench.start("success", {"files": files, "seconds": 0.3}, outputs=OUT)
+    found = bench.runtime.find("selfcheck", bench.run, "success")
+    expect(found == handle, f"find gives {found}, start gave {handle}")
+    store = LocalArtifacts(bench.home)
+    uri = f"artifact:selfcheck/{bench.run}/success/1/made"
+    visible_early = bool(_files(store, uri)) and bench.runtime.poll(handle).phase == "running"
+    expect(not visible_early, "an output is visible while the step runs")
+    state = bench.wait(handle)
+    expect((state.phase, state.exit_code) == ("exited", 0), f"ended as {state}")
+    outcome = bench.runtime.collect(handle)
+    expect(outcome.failure is None, f"failed: {outcome.failure}")
+    expect(outcome.outputs == {"made": uri}, f"outputs are {outcome.outputs}")
+    expect(bench.runtime.collect(handle) == outcome, "collecting again gives another outcome")
+    expect(_files(store, uri) == ["a.txt", "sub/b.txt"], f"files are {_files(store, uri)}")
+    expect(store.read(uri, "sub/b.txt").decode() == "äöü ☃", "content has changed")
+    for path in [store.path(uri), *store.path(uri).rglob("*")]:
+        expect(not path.stat().st_mode & 0o222, f"{path.name} is still writable")
+    bench.runtime.remove(handle)
+    expect(bench.runtime.find("selfcheck", bench.run, "success") is None, "found after remove")
+    expect(_files(store, uri) == ["a.txt", "sub/b.txt"], "remove took the artifact away")
+
+
+def check_start_twice(bench: Bench) -> None:
+    """The same attempt started twice is one attempt; find gives the newest."""
+    first = bench.start("twice", {"seconds": 2})
+    second = bench.start("twice", {"seconds": 2})
+    expect(first == second, f"a second start gave another handle: {second}")
+    newer = bench.start("twice", {"seconds": 0}, attempt=2)
+    expect(bench.runtime.find("selfcheck", bench.run, "twice") == newer, "find gives the older")
+    older = bench.runtime.find("selfcheck", bench.run, "twice", 1)
+    expect(older == first, f"find of attempt 1 gives {older}")
+    expect(bench.runtime.find("selfcheck", "no-such-run", "twice") is None, "found what is not")
+
+
+def check_inputs(bench: Bench) -> None:
+    """What one step left, another reads; a fan-in's cells lie apart."""
+    uris = {}
+    for cell in ("Offline", "Server"):
+        files = {"made": {"cell.txt": f"of {cell} ☃"}}
+        handle = bench.start(f"cell.{cell}", {"files": files}, outputs=OUT)
+        uris[cell] = bench.finish(handle).outputs["made"]
+    sources = [
+        InputSource(name="all", cell=c, uri=u, mount_path=f"/proctor/in/all/{c}")
+        for c, u in uris.items()
+    ]
+    outcome = bench.finish(bench.start("fan-in", inputs=tuple(sources)))
+    expect(outcome.failure is None and outcome.result is not None, f"failed: {outcome.failure}")
+    if bench.script is None and outcome.result is not None:
+        seen: Any = outcome.result.metrics["seen"]
+        told = {c: seen["inputs"][f"input/all/{c}"] for c in uris}
+        wanted = {c: {"cell.txt": f"of {c} ☃"} for c in uris}
+        expect(told == wanted, f"the step saw {told}")
+
+
+def check_failures(bench: Bench) -> None:
+    """Failures of data and step are told apart; none publishes anything."""
+    for act, kind in (
+        ({"end": "data_error"}, "data"),
+        ({"end": "step_error"}, "step"),
+        ({"end": "no_result"}, "step"),
+    ):
+        step = f"fails-{act['end']}"
+        outcome = bench.finish(bench.start(step, act, outputs=OUT))
+        found = outcome.failure.kind if outcome.failure else None
+        expect(found == kind, f"{step} is judged {found}: {outcome.failure}")
+        uri = f"artifact:selfcheck/{bench.run}/{step}/1/made"
+        expect(not outcome.outputs, f"{step} has outputs")
+        expect(not _files(LocalArtifacts(bench.home), uri), f"{step} published something")
+
+
+def check_changed_output(bench: Bench) -> None:
+    """An output that no longer has the digest of the result fails the step."""
+    if bench.script is not None:
+        return
+    act = {"files": {"made": {"a.txt": "A"}}, "end": "spoil"}
+    failure = bench.finish(bench.start("spoilt", act, outputs=OUT)).failure
+    expect(failure is not None and failure.kind == "step", f"judged {failure}")
+    expect(failure is not None and "digest" in failure.message, f"says {failure}")
+
+
+def check_crash(bench: Bench) -> None:
+    """A crash is the step's own, and its result is not missed silently."""
+    if bench.script is not None:
+        return
+    failure = bench.finish(bench.start("crash", {"end": "crash"})).failure
+    expect(failure is not None and failure.kind == "step", f"judged {failure}")
+    expect(failure is not None and "SIGSEGV" in failure.message, f"says {failure}")
+
+
+def check_logs(bench: Bench) -> None:
+    """Many lines arrive once, in order, in bounded pieces; unicode survives."""
+    count = 0 if bench.script is not None else 5000
+    said = ["first ☃", "", "third äöü 日本語"]
+    handle = bench.start("logs", {"say": said, "spam_lines": count})
+    bench.wait(handle)
+    lines, pieces = bench.lines(handle)
+    expect(lines[:3] == said, f"the first lines are {lines[:3]}")
+    wanted = [f"line {n:06d} " + "x" * 80 for n in range(count)]
+    expect(lines[3 : 3 + count] == wanted, f"{len(lines)} lines came, some lost or out of order")
+    expect(count == 0 or pieces > 3, f"{count} lines came in {pieces} pieces")
+
+
+def check_stop(bench: Bench) -> None:
+    """Stop ends the step and its children, even unwilling ones; stopping twice is fine."""
+    act = {"say": ["ready"], "children": 2, "ignore_term": True, "seconds": 600}
+    handle = bench.start("stopped", act)
+    with _alive_afterwards(bench, handle):
+        bench.wait_for_line(handle, "ready")
+        expect(bench.runtime.poll(handle).phase == "running", "it does not run")
+        begun = time.monotonic()
+        bench.runtime.stop(handle, grace_seconds=1.0)
+        expect(time.monotonic() - begun < 20, "stop took longer than its grace")
+    expect(bench.runtime.poll(handle).phase != "running", "it runs after stop")
+    bench.runtime.stop(handle)
+    failure = bench.runtime.collect(handle).failure
+    expect(failure is not None and failure.kind == "cancelled", f"judged {failure}")
+
+
+def check_deadline(bench: Bench) -> None:
+    """A stop at the deadline is judged as one."""
+    handle = bench.start("late", {"say": ["ready"], "seconds": 600}, deadline_seconds=1.5)
+    end = time.monotonic() + 2.0
+    while time.monotonic() < end and bench.runtime.poll(handle).phase == "running":
+        time.sleep(0.05)
+    bench.runtime.stop(handle, grace_seconds=1.0)
+    failure = bench.finish(handle).failure
+    expect(failure is not None and failure.kind == "deadline", f"judged {failure}")
+
+
+def check_reattach(bench: Bench) -> None:
+    """A step outlives who started it, and is found, watched and collected by another process."""
+    act = {"files": {"made": {"a.txt": "A"}}, "seconds": 2.0, "say": ["hello"]}
+    request = bench.request("orphan", act, outputs=OUT)
+    command = [sys.executable, "-c", _STARTER, bench.runtime.name, str(bench.home)]
+    done = subprocess.run(
+        command, input=request.model_dump_json(), capture_output=True, text=True, check=False
+    )
+    expect(done.returncode == -9, f"the starter did not die as meant: {done.stderr[-2000:]}")
+    handle = bench.runtime.find("selfcheck", bench.run, "orphan")
+    expect(handle is not None, "not found after its starter was killed")
+    if handle is not None:
+        bench.started.append(handle)
+        expect(handle == Handle.model_validate_json(done.stdout), "another handle was found")
+        expect(bench.runtime.poll(handle).phase == "running", "it died with its starter")
+        bench.wait_for_line(handle, "hello")
+        expect(bench.finish(handle).failure is None, "it failed")
+
+
+_STARTER = """
+import os, signal, sys
+from pathlib import Path
+from proctor.runtime.base import StartRequest
+from proctor.runtime.choose import make
+runtime = make(sys.argv[1], Path(sys.argv[2]))
+handle = runtime.start(StartRequest.model_validate_json(sys.stdin.read()))
+print(handle.model_dump_json(), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+CHECKS: tuple[Callable[[Bench], None], ...] = (
+    check_success,
+    check_start_twice,
+    check_inputs,
+    check_failures,
+    check_changed_output,
+    check_crash,
+    check_logs,
+    check_stop,
+    check_deadline,
+    check_reattach,
+)
+
+
+def run_all(bench: Bench, say: Callable[[str], None] = print) -> bool:
+    """Run every check and say how each went; whether all passed."""
+    passed = True
+    for check in CHECKS:
+        name = check.__name__.removeprefix("check_")
+        begun = time.monotonic()
+        try:
+            check(bench)
+            say(f"ok      {name} ({time.monotonic() - begun:.1f} s)")
+        except Exception as error:
+            passed = False
+            say(f"FAILED  {name}: {type(error).__name__}: {error}")
+        finally:
+            bench.clean()
+    return passed
+
+
+def fake_script(runtime: Any) -> Callable[[str, dict[str, Any]], None]:
+    """Tells a fake runtime's script what the stage would do."""
+    steps: dict[str, dict[str, Any]] = {}
+
+    def tell(step: str, act: dict[str, Any]) -> None:
+        told = {"log": act.get("say", []), "seconds": act.get("seconds", 0)}
+        told |= {"outcome": act.get("end", "ok"), "outputs": act.get("files", {})}
+        steps[step] = told
+        runtime.script(json.loads(json.dumps(steps)))
+
+    return tell
+
+
+@contextmanager
+def _alive_afterwards(bench: Bench, handle: Handle) -> Iterator[None]:
+    """Nothing of the step may be left in the process table."""
+    marker = _marker(bench, handle)
+    yield
+    if marker is None:
+        return
+    left = _carrying(marker)
+    expect(not left, f"processes {left} are left")
+
+
+def _marker(bench: Bench, handle: Handle) -> bytes | None:
+    """What the step's processes carry in their environment, as this host sees it."""
+    if bench.script is not None:
+        return None
+    name = "/proctor/step" if bench.runtime.name == "docker" else f"{handle.folder}/step"
+    return f"PROCTOR_STEP_DIR={name}".encode() if bench.runtime.name == "process" else None
+
+
+def _carrying(marker: bytes) -> list[int]:
+    left = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if marker in (entry / "environ").read_bytes().split(b"\0") and state not in "ZX":
+                    left.append(int(entry.name))
+            except OSError:
+                continue
+    return left
+
+
+def _files(store: LocalArtifacts, uri: str) -> list[str]:
+    try:
+        return store.files(uri)
+    except ValueError:
+        return []
