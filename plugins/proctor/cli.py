@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -108,15 +109,20 @@ def _check(spec: str) -> bool:
     return True
 
 
-def _load(spec: str) -> Pipeline:
+def spec_path(spec: str) -> Path:
+    """A spec's file, given by path or by a shipped pipeline's name; ends the program where none."""
     from proctor.shipped import find_spec
-    from proctor.spec.load import load_pipeline
 
     try:
-        path = find_spec(spec)
+        return find_spec(spec)
     except FileNotFoundError as error:
         _fail(str(error))
-    return load_pipeline(path)
+
+
+def _load(spec: str) -> Pipeline:
+    from proctor.spec.load import load_pipeline
+
+    return load_pipeline(spec_path(spec))
 
 
 def _form_values(plan: Plan, given: dict[str, str]) -> dict[str, object]:

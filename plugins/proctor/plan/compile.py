@@ -30,7 +30,7 @@ from proctor.spec import graph
 from proctor.spec.document import DataPath
 from proctor.spec.errors import Problem, SpecErrors
 from proctor.spec.load import load_pipeline
-from proctor.spec.model import ParamSpec, Pipeline, SourceRef, Step
+from proctor.spec.model import ParamSpec, Pipeline, Reuse, SourceRef, Step
 
 IN = "/proctor/in"
 OUT = "/proctor/out"
@@ -161,6 +161,7 @@ class _Compiler:
         inputs = tuple(self._inputs(step, cell))
         evidence = tuple(self._evidence(step))
         upstream = self._upstream(step, cell, inputs, evidence)
+        required = self._required(upstream)
         name = cell.name()
         planned = PlanStep(
             id=f"{step.id}.{name}" if name else step.id,
@@ -176,13 +177,13 @@ class _Compiler:
             upstream=upstream,
             select=self._select(step, cell, inputs),
             gate=self._gate(step, evidence),
-            required_approvals=self._required(upstream),
+            required_approvals=required,
             publish=step.publish,
             cache=step.cache,
             secrets=step.secrets,
             runs_on=step.runs_on,
             resources=Resources(**step.resources.model_dump()),
-            reuse=step.reuse or ("within_run" if step.exclusive else "across_runs"),
+            reuse=self._reuse(step, required),
             network=step.network,
             exclusive=step.exclusive,
             deadline_seconds=step.deadline,
@@ -274,6 +275,19 @@ class _Compiler:
 
     def _required(self, upstream: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(frozenset().union(*(self.gates[id] for id in upstream))))
+
+    def _reuse(self, step: Step, required: tuple[str, ...]) -> Reuse:
+        """What measures, and what stands behind a person's answer, belongs to its run."""
+        if step.is_approval:
+            return "never"
+        if required and step.reuse == "across_runs":
+            message = (
+                f"{step.id!r} stands behind the approval {required[0]!r}, given in one run only"
+            )
+            remedy = "write within_run or never, or leave 'reuse' out"
+            self._problem(step.id, ("reuse",), message, remedy)
+        kept: Reuse = "within_run" if step.exclusive or required else "across_runs"
+        return step.reuse or kept
 
     def _fill(self, value: JsonValue, cell: Cell) -> JsonValue:
         """Fill in cells and build parameters; run parameters stay for the run."""

@@ -44,6 +44,7 @@ def step_identity(
         "outputs": [[item.name, item.type, item.mount_path] for item in step.outputs],
         "mounts": [[item.name, item.mount_path, item.fan_in] for item in step.inputs],
         "seed": step.seed,
+        "gates": list(step.required_approvals),
         "approvals": sorted(approvals),
         "sources": dict(source_versions or {}),
     }
