@@ -1,0 +1,1 @@
+"""One page that a person can judge a run by, and the same as data."""

@@ -1,0 +1,189 @@
+"""From rules and scores to a verdict in plain words.
+
+A result is valid or it is not: one rule missed, or one that could not be judged, makes it invalid,
+and each is named. What was never looked at is told as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from proctor_steps import rounds
+from proctor_steps.contract import Finding
+from proctor_steps.report.evidence import Evidence, Run, Score
+from proctor_steps.rounds import BenchmarkRules
+
+
+@dataclass(frozen=True)
+class Missed:
+    """One rule, and each scenario that it was missed in with the reason."""
+
+    rule: str
+    places: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``valid`` is true when every rule that was looked at is met."""
+
+    valid: bool
+    headline: str
+    missed: tuple[Missed, ...]
+    findings: tuple[Finding, ...]
+
+
+def judge(found: Evidence, benchmark: str = "", round_: str = "v6.1") -> Verdict:
+    """Weigh everything; the findings name each rule that stands in the way of a valid result."""
+    rules = rounds.load(round_).benchmark(benchmark) if benchmark else None
+    findings = [*_findings(found), *_round_findings(found, benchmark, round_, rules)]
+    blocking = [f for f in findings if f.severity != "info"]
+    missed = _by_rule(blocking)
+    if not found.scenarios():
+        headline = "There is no result: neither a performance run nor an accuracy score was made."
+    elif missed:
+        names = _listed([words(m.rule) for m in missed])
+        headline = f"This is not a valid MLPerf result: it misses the rules on {names}."
+    else:
+        headline = "Every rule that was checked is met."
+    return Verdict(not missed, headline, missed, tuple(findings))
+
+
+def unchecked(benchmark: str, round_: str) -> list[str]:
+    """What nobody has looked at, so that "every rule that was checked" is not read as "all"."""
+    rules = rounds.load(round_).benchmark(benchmark) if benchmark else None
+    tests = ", ".join(rules.compliance_tests) if rules else ""
+    return [
+        f"MLPerf's compliance runs{f' ({tests})' if tests else ''}",
+        "whether the system's description is true",
+        "the review by MLCommons, without which nothing may be called an MLPerf result",
+    ]
+
+
+def together(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings that differ in their scenario alone, as one that names them all; worst first."""
+    places: dict[tuple[str, str, str], list[str]] = {}
+    for finding in findings:
+        key = (finding.severity, finding.rule, finding.message)
+        places.setdefault(key, []).append(finding.where)
+    order = {"error": 0, "warning": 1, "info": 2}
+    merged = [_finding(k[1], k[2], ", ".join(filter(None, w)), k[0]) for k, w in places.items()]
+    return sorted(merged, key=lambda finding: order[finding.severity])
+
+
+def words(rule: str) -> str:
+    """``min_duration`` -> ``minimum duration``: a rule's name as one would say it."""
+    spoken = {"min": "minimum", "max": "maximum", "qsl": "QSL", "rng": "random"}
+    return " ".join(spoken.get(part, part) for part in rule.split("_"))
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+
+
+def _by_rule(findings: Iterable[Finding]) -> tuple[Missed, ...]:
+    places: dict[str, list[tuple[str, str]]] = {}
+    for finding in findings:
+        places.setdefault(finding.rule, []).append((finding.where, finding.message))
+    return tuple(Missed(rule, tuple(where)) for rule, where in places.items())
+
+
+def _findings(found: Evidence) -> Iterable[Finding]:
+    if not found.performance:
+        yield _finding("performance_run", "no performance run was made")
+    if not found.scores:
+        yield _finding("accuracy_score", "the accuracy was not scored")
+    for scenario in found.scenarios():
+        run, score = found.performance.get(scenario), found.scores.get(scenario)
+        if run is not None:
+            yield from _run_findings(scenario, run)
+        elif found.performance:
+            yield _finding("performance_run", "no performance run of this scenario", scenario)
+        if scenario in found.accuracy_runs:
+            yield from _accuracy_run_findings(scenario, found.accuracy_runs[scenario])
+        if score is not None:
+            yield from _score_findings(scenario, score)
+        elif found.scores:
+            yield _finding("accuracy_score", "no accuracy score of this scenario", scenario)
+
+
+def _round_findings(
+    found: Evidence, benchmark: str, round_: str, rules: BenchmarkRules | None
+) -> Iterable[Finding]:
+    """What the round asks of the benchmark as a whole."""
+    if benchmark and rules is None:
+        text = f"{benchmark} is no benchmark of MLPerf Inference {round_}"
+        yield _finding("benchmark_in_round", text)
+    if rules is None:
+        return
+    for scenario, score in found.scores.items():
+        if score.samples != rules.dataset_samples:
+            text = f"{score.samples} samples scored; the dataset has {rules.dataset_samples}"
+            yield _finding("dataset_size", text, scenario)
+    wanted = [set(scenarios) for scenarios in rules.scenarios.values()]
+    absent = [sorted(str(n) for n in need - set(found.performance)) for need in wanted]
+    if absent and all(absent):
+        fewest = min(absent, key=len)
+        text = f"the closed division wants {_listed(fewest)} as well"
+        yield _finding("required_scenarios", text)
+
+
+def _run_findings(scenario: str, run: Run) -> Iterable[Finding]:
+    named = {rule.rule for rule in run.rules if rule.met is not True}
+    for rule in run.rules:
+        if rule.met is False:
+            yield _finding(rule.rule, _reason(rule.message, rule.required, rule.found), scenario)
+        elif rule.met is None:
+            text = _reason(rule.message, rule.required, rule.found)
+            yield _finding(rule.rule, f"could not be judged: {text}", scenario, "warning")
+    if run.valid is not True and not named:
+        yield _finding("loadgen_valid", "LoadGen did not call this run VALID", scenario)
+    if run.scenario_in_round is False and not {n for n in named if "scenario" in n}:
+        text = f"the round{f' {run.round}' if run.round else ''} does not have this scenario"
+        yield _finding("scenario_in_round", text, scenario)
+    unexplained = run.valid is True and run.scenario_in_round is not False and not named
+    if run.official is not True and unexplained:
+        yield _finding("official", "the run misses a rule that it does not name", scenario)
+    for error in run.errors:
+        yield _finding("loadgen_errors", str(error), scenario)
+
+
+def _accuracy_run_findings(scenario: str, run: Run) -> Iterable[Finding]:
+    for rule in run.rules:
+        if rule.met is False:
+            reason = _reason(rule.message, rule.required, rule.found)
+            yield _finding(rule.rule, f"accuracy run: {reason}", scenario)
+
+
+def _score_findings(scenario: str, score: Score) -> Iterable[Finding]:
+    if score.met is False:
+        text = f"{score.metric} {percent(score.value)} is below the target {percent(score.target)}"
+        yield _finding("accuracy_target", text, scenario)
+    elif score.met is None:
+        text = "the round has no accuracy target for this benchmark"
+        yield _finding("accuracy_target", text, scenario)
+    if score.expected_samples is not None and score.samples != score.expected_samples:
+        text = f"{score.samples} of {score.expected_samples} samples were scored"
+        yield _finding("accuracy_samples", text, scenario)
+    if score.duplicates:
+        text = f"{score.duplicates} repeated log entries (LoadGen pads its queries) count once"
+        yield _finding("duplicates", text, scenario, "info")
+
+
+def percent(value: float | None) -> str:
+    """A figure of 0..1 as ``46.59 %``."""
+    return "unknown" if value is None else f"{100 * value:.2f} %"
+
+
+def _reason(message: str, required: JsonValue, found: JsonValue) -> str:
+    if message:
+        return message
+    return f"required {required}, found {found}"
+
+
+def _finding(rule: str, message: str, where: str = "", severity: str = "error") -> Finding:
+    return Finding.model_validate(
+        {"rule": rule, "severity": severity, "message": message, "where": where}
+    )
