@@ -6,7 +6,7 @@ Every rule is a function that yields Problems; none stops another.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -33,6 +33,7 @@ class Broken:
 
     steps: set[int] = field(default_factory=set)
     params: set[str] = field(default_factory=set)
+    top: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -63,10 +64,11 @@ class Context:
         return Problem(self.pipeline.where_key(*path), message, remedy)
 
 
-def check(pipeline: Pipeline, broken: Broken | None = None) -> list[Problem]:
+def check(pipeline: Pipeline, broken: Broken | None = None) -> Iterator[Problem]:
     """Every problem of a pipeline that fits the model."""
     context = Context(pipeline, broken or Broken())
-    return [problem for rule in RULES for problem in rule(context)]
+    for rule in RULES:
+        yield from rule(context)
 
 
 def warnings(pipeline: Pipeline) -> list[Problem]:
@@ -143,7 +145,7 @@ def _names_of_things(context: Context) -> Iterator[Problem]:
     for number, step in enumerate(context.pipeline.steps):
         for index, secret in enumerate(step.secrets):
             if not NAME.fullmatch(secret):
-                message = f"{secret[:40]!r} is no name of a secret"
+                message = "this is no name of a secret"  # it may be the secret: do not show it
                 remedy = "name a secret file of the site; never write its value into a spec"
                 yield context.at(("steps", number, "secrets", index), message, remedy)
 
@@ -255,12 +257,12 @@ def _definitions_exist(context: Context) -> Iterator[Problem]:
     for number, step in enumerate(pipeline.steps):
         path: DataPath = ("steps", number)
         for index, branch in enumerate(step.next.branches):
-            if branch.condition not in conditions:
+            if branch.condition not in conditions and "conditions" not in context.broken.top:
                 place = (*path, "next", "if", index, "condition")
                 message = f"there is no condition {branch.condition!r}"
                 yield context.at(place, message, did_you_mean(branch.condition, conditions))
         for name in step.services:
-            if name not in pipeline.services:
+            if name not in pipeline.services and "services" not in context.broken.top:
                 message = f"there is no service {name!r}"
                 remedy = did_you_mean(name, pipeline.services)
                 yield context.at((*path, "services"), message, remedy)
@@ -333,6 +335,7 @@ def _leaves(path: DataPath, value: JsonValue) -> Iterator[tuple[DataPath, str]]:
 
 
 def _references(context: Context) -> Iterator[Problem]:
+    params = context.pipeline.params
     for path, text in _texts(context):
         axes = context.pipeline.steps[int(path[1])].matrix
         for match in REFERENCE.finditer(text):
@@ -341,11 +344,12 @@ def _references(context: Context) -> Iterator[Problem]:
                 remedy = "write ${params.NAME} or ${matrix.AXIS}"
                 yield context.at(path, f"{match[0]!r} refers to nothing", remedy)
                 continue
-            known: Mapping[str, object] = context.pipeline.params if kind == "params" else axes
-            if name not in known and not (kind == "matrix" and path[1] in context.broken.steps):
-                what = "parameter" if kind == "params" else "axis in this step's matrix"
-                message = f"there is no {what} {name!r}"
-                yield context.at(path, message, did_you_mean(name, known))
+            if kind == "matrix" and name not in axes and path[1] not in context.broken.steps:
+                message = f"this step's matrix has no axis {name!r}"
+                yield context.at(path, message, did_you_mean(name, axes))
+            elif kind == "params" and name not in params and "params" not in context.broken.top:
+                message = f"there is no parameter {name!r}"
+                yield context.at(path, message, did_you_mean(name, params))
 
 
 def _param_references(context: Context) -> Iterator[tuple[DataPath, str]]:
@@ -370,11 +374,11 @@ def _matrices(context: Context) -> Iterator[Problem]:
 
 def _axis(context: Context, path: DataPath, axis: Axis) -> Iterator[Problem]:
     params = context.pipeline.params
+    if axis.param in context.broken.params or "params" in context.broken.top:
+        return
     if axis.param and axis.param not in params:
         message = f"there is no parameter {axis.param!r}"
         yield context.at(path, message, did_you_mean(axis.param, params))
-        return
-    if axis.param in context.broken.params:
         return
     if axis.param and params[axis.param].type != "choices":
         message = f"the parameter {axis.param!r} is of type {params[axis.param].type}"

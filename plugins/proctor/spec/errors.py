@@ -14,6 +14,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+MOST_SHOWN = 100
+
 
 @dataclass(frozen=True, order=True)
 class Position:
@@ -52,9 +54,17 @@ class SpecErrors(Exception):
     """
 
     def __init__(self, problems: Iterable[Problem], pipeline_name: str) -> None:
-        self.problems = tuple(sorted(set(problems)))
+        self.problems = _readable(sorted(set(problems)))
         self.pipeline_name = pipeline_name
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def _readable(problems: list[Problem]) -> tuple[Problem, ...]:
+    if len(problems) <= MOST_SHOWN:
+        return tuple(problems)
+    shown = problems[:MOST_SHOWN]
+    more = Problem(shown[-1].at, f"{len(problems) - MOST_SHOWN} or more problems follow")
+    return (*shown, more)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -44,6 +44,7 @@ def is_host_path(text: str) -> bool:
 
 def _duration(value: Any) -> Any:
     if isinstance(value, str):
+        value = value[:40]  # the pattern takes its time over long text
         parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", value)
         if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*([smhd])\s*", "", value.strip()):
             raise ValueError(f"{value!r} is no duration|write 90s, 15m, 2h, 1h30m or seconds")
@@ -56,6 +57,7 @@ def _duration(value: Any) -> Any:
 def _memory(value: Any) -> Any:
     hint = "write 512MiB, 4GiB, 2GB or bytes"
     if isinstance(value, str):
+        value = value[:40]
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", value.strip(), re.IGNORECASE)
         if match is None or (match[3] and not match[2]):
             raise ValueError(f"{value!r} is no amount of memory|{hint}")

@@ -76,7 +76,7 @@ def _choices(param: ParamLike, value: JsonValue) -> tuple[str, str] | None:
 def _one_of(param: ParamLike, value: JsonValue) -> tuple[str, str] | None:
     if value in param.choices:
         return None
-    return f"must be a choice, {_is(value)}", did_you_mean(str(value), param.choices)
+    return f"must be one of its choices, {_is(value)}", did_you_mean(str(value), param.choices)
 
 
 def _uri(value: str) -> tuple[str, str] | None:
