@@ -1,0 +1,128 @@
+"""The stage ``accuracy score``: LoadGen's accuracy log against the dataset's ground truth."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import Field
+
+from proctor_steps import benchmarks, rounds
+from proctor_steps.accuracy import log
+from proctor_steps.benchmarks import BenchmarkName
+from proctor_steps.benchmarks.base import Score
+from proctor_steps.loadgen.log import LoadgenRun
+from proctor_steps.rounds import BenchmarkRules
+from proctor_steps.stage import DataError, Stage, StageParams, StepIO
+
+
+class Params(StageParams):
+    """Parameters of the stage."""
+
+    benchmark: BenchmarkName = Field(description="the benchmark that was run")
+    round: str = Field(default="v6.1", description="MLPerf round whose target counts")
+
+
+def run(params: Params, io: StepIO) -> None:
+    """Score, compare with the round's target, write the output ``score``."""
+    logs, dataset = io.input("logs"), io.input("dataset")
+    benchmark = benchmarks.get(params.benchmark)
+    rules = rounds.load(params.round).benchmark(params.benchmark)
+    about = _about(io)
+    samples = benchmark.samples(dataset)
+    io.progress(0, samples, "samples", "reading the accuracy log")
+    read = log.read(logs / log.NAME, samples)
+    io.progress(len(read.answers), samples, "samples", "scoring")
+    scored = benchmark.score(sorted(read.answers.items()), dataset)
+    figures = {
+        "metric": scored.metric,
+        "value": scored.value,
+        "unit": "fraction",
+        "benchmark": params.benchmark,
+        "round": params.round,
+        "scenario": about.scenario if about else "",
+        "samples": len(read.answers),
+        "expected_samples": samples,
+        "entries": read.entries,
+        "duplicates": read.duplicates,
+        **_target(scored, rules),
+    }
+    _write(io, scored, figures)
+    _tell(io, rules, figures)
+    io.metrics["accuracy"] = {k: v for k, v in figures.items() if k != "round"} | {
+        "map50": scored.details.get("map50")
+    }
+    io.progress(samples, samples, "samples", scored.line)
+
+
+def _about(io: StepIO) -> LoadgenRun | None:
+    """The run that wrote the log, where the logs say it; it must have been an accuracy run."""
+    path = io.input("logs") / "run.json"
+    if not path.is_file():
+        return None
+    about = LoadgenRun.model_validate_json(path.read_bytes())
+    if about.mode != "accuracy":
+        raise DataError(f"the logs are of a {about.mode} run; only an accuracy run can be scored")
+    return about
+
+
+def _target(scored: Score, rules: BenchmarkRules | None) -> dict[str, Any]:
+    """``target`` is the lowest of the round's: below it there is nothing to submit."""
+    if rules is None:
+        return {"target": None, "met": None, "targets": {}}
+    wanted = {name: rules.accuracy.fraction(name) for name in rules.accuracy.targets}
+    target = wanted[rules.accuracy.lowest]
+    return {
+        "target": target,
+        "met": scored.value >= target,
+        "targets": {n: {"target": t, "met": scored.value >= t} for n, t in wanted.items()},
+    }
+
+
+def _tell(io: StepIO, rules: BenchmarkRules | None, figures: dict[str, Any]) -> None:
+    io.say(f"{figures['metric']} {figures['value']:.4f} on {figures['samples']} samples")
+    if rules is None:
+        io.find(
+            "accuracy_target",
+            "info",
+            f"{figures['benchmark']} is no benchmark of round {figures['round']}: there is no "
+            "accuracy target to meet",
+        )
+        return
+    if not figures["met"]:
+        io.find(
+            "accuracy_target",
+            "warning",
+            f"{figures['metric']} is {figures['value']:.5f}, the round asks for "
+            f"{figures['target']:.5f} ({rules.accuracy.lowest})",
+            "accuracy.txt",
+        )
+    if figures["samples"] != rules.dataset_samples:
+        io.find(
+            "dataset_size",
+            "warning",
+            f"{figures['samples']} samples were scored, the round's dataset has "
+            f"{rules.dataset_samples}",
+            "accuracy.json",
+        )
+
+
+def _write(io: StepIO, scored: Score, figures: dict[str, Any]) -> None:
+    out = io.output("score")
+    (out / "accuracy.txt").write_text(scored.line + "\n", encoding="utf-8")
+    for name, content in (
+        ("accuracy.json", {**figures, **scored.details}),
+        ("examples.json", scored.examples),
+    ):
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+        (out / name).write_text(text + "\n", encoding="utf-8")
+
+
+STAGE = Stage(
+    "accuracy score",
+    "Score LoadGen's accuracy log and compare with the round's target.",
+    Params,
+    run,
+    inputs={"logs": "output of an accuracy run", "dataset": "the dataset that it ran on"},
+    outputs={"score": "accuracy.txt, accuracy.json, examples.json"},
+)

@@ -1,0 +1,74 @@
+"""A COCO-format dataset as its samples see it: images in the order of the annotation file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from proctor_steps.stage import DataError
+
+ANNOTATIONS = "annotations/instances_val2017.json"
+IMAGES = "val2017"
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image; sizes in pixels, as the annotation file has them."""
+
+    id: int
+    path: Path
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """``images[i]`` is sample ``i``. The order is the file's own, which need not be sorted."""
+
+    root: Path
+    images: tuple[Image, ...]
+    categories: tuple[tuple[int, str], ...]
+
+
+@lru_cache(maxsize=2)
+def read(root: Path) -> Dataset:
+    """Read the annotation file of a dataset folder.
+
+    Raises:
+        DataError: no such file, not COCO, or no image in it.
+    """
+    path = root / ANNOTATIONS
+    if not path.is_file():
+        raise DataError(f"the dataset has no {ANNOTATIONS}; give it the output of filter-coco")
+    try:
+        content = json.loads(path.read_bytes())
+        images = tuple(_image(root, entry) for entry in content["images"])
+        categories = tuple((int(c["id"]), str(c["name"])) for c in content["categories"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{ANNOTATIONS} is no COCO file: {type(error).__name__} {error}") from error
+    if not images:
+        raise DataError(f"{ANNOTATIONS} lists no image; there is nothing to run on")
+    return Dataset(root, images, categories)
+
+
+def require_files(dataset: Dataset) -> None:
+    """Refuse a dataset with images missing on disk: skipping one would shift every index."""
+    missing = [image.path.name for image in dataset.images if not image.path.is_file()]
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        raise DataError(
+            f"{len(missing)} of {len(dataset.images)} images are not in {IMAGES}/: {shown}"
+        )
+
+
+def _image(root: Path, entry: dict[str, Any]) -> Image:
+    return Image(
+        id=int(entry["id"]),
+        path=root / IMAGES / str(entry["file_name"]),
+        width=int(entry["width"]),
+        height=int(entry["height"]),
+    )

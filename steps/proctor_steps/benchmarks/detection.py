@@ -1,0 +1,211 @@
+"""Object detection with a YOLO-shaped model, as MLPerf's reference does it.
+
+The model takes ``Bx3xHxW`` float32 RGB in 0..1 and gives ``Bx(4+C)xN``: per candidate cx, cy, w, h
+in pixels of the input, then one score per class. A candidate counts for every class whose score
+passes the threshold, as in the validation of the YOLO models' training code: the published
+accuracies are made so.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from proctor_steps.benchmarks import coco
+from proctor_steps.benchmarks.base import Array, Benchmark, Score, Signature, Task
+from proctor_steps.stage import DataError
+
+# The same in accuracy and performance mode: what is measured is what is scored.
+CONFIDENCE = 0.001
+IOU = 0.7
+MAX_BOXES = 300
+# Suppression is quadratic: a model that finds everything everywhere must not stall the run.
+_MAX_CANDIDATES = 30_000
+_GREY = 114
+# It takes arrays too, whatever its type hints say; a list of 10,000 boxes would cost milliseconds.
+_NMS: Any = cv2.dnn.NMSBoxesBatched
+
+
+class Letterbox(NamedTuple):
+    """How an image lies in the model's input: scale per axis and the padding's left and top."""
+
+    scale_x: float
+    scale_y: float
+    left: int
+    top: int
+
+
+def letterbox(image: Array, height: int, width: int) -> tuple[Array, Letterbox]:
+    """Fit a BGR image into ``height x width`` keeping its shape: centred, padded with grey 114.
+
+    The long side is scaled to fit and the other rounded up, odd padding goes to the right and
+    bottom, as in the validation of the YOLO models' training code.
+    """
+    rows, columns = image.shape[:2]
+    ratio = min(height / rows, width / columns)
+    new_w = min(int(np.ceil(columns * ratio - 1e-9)), width)
+    new_h = min(int(np.ceil(rows * ratio - 1e-9)), height)
+    if (new_w, new_h) != (columns, rows):
+        image = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
+    left, top = (width - new_w) // 2, (height - new_h) // 2
+    canvas = np.full((height, width, 3), _GREY, np.uint8)
+    canvas[top : top + new_h, left : left + new_w] = image
+    return canvas, Letterbox(new_w / columns, new_h / rows, left, top)
+
+
+def suppress(output: Array, confidence: float, iou: float, limit: int) -> tuple[Array, ...]:
+    """Boxes (``n x 4``: x1, y1, x2, y2), scores and classes of one image, best first.
+
+    ``output`` is ``(4+C) x N``. Suppression is per class; a candidate may stay for several.
+    """
+    scores_of = output[4:]
+    flat = np.flatnonzero(scores_of > confidence)
+    scores = scores_of.ravel()[flat]
+    if len(flat) > _MAX_CANDIDATES:
+        strongest = np.argpartition(scores, -_MAX_CANDIDATES)[-_MAX_CANDIDATES:]
+        flat, scores = flat[strongest], scores[strongest]
+    classes, candidates = np.divmod(flat, output.shape[1])
+    xywh = output[:4, candidates].T.astype(np.float64)
+    xywh[:, :2] -= xywh[:, 2:] / 2
+    # top_k would cut before the suppression, not after it.
+    picked = np.asarray(
+        _NMS(xywh, scores, classes.astype(np.int32), confidence, iou) if len(flat) else (),
+        dtype=np.intp,
+    )[:limit]
+    boxes = xywh[picked]
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes, scores[picked], classes[picked]
+
+
+class _Fixed(NamedTuple):
+    batch: int | None
+    height: int
+    width: int
+
+
+@dataclass
+class DetectionTask(Task):
+    """Detection on one dataset with one model."""
+
+    dataset: coco.Dataset
+    fixed: _Fixed
+    ids: Array
+    boxes: dict[int, Letterbox]
+
+    @property
+    def count(self) -> int:
+        """Images in the dataset."""
+        return len(self.dataset.images)
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """Batch size that the model is fixed to."""
+        return self.fixed.batch
+
+    def load(self, index: int) -> Array:
+        """The decoded image, BGR, as stored (EXIF orientation ignored, as COCO's boxes are)."""
+        entry = self.dataset.images[index]
+        image = cv2.imread(str(entry.path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is None:
+            raise DataError(f"{entry.path.name} cannot be decoded as an image; is it whole?")
+        if image.shape[:2] != (entry.height, entry.width):
+            raise DataError(
+                f"{entry.path.name} is {image.shape[1]}x{image.shape[0]} pixels, the annotation "
+                f"file says {entry.width}x{entry.height}"
+            )
+        return image
+
+    def preprocess(self, index: int, loaded: Array) -> Array:
+        """``3 x H x W`` float32 RGB in 0..1."""
+        canvas, self.boxes[index] = letterbox(loaded, self.fixed.height, self.fixed.width)
+        planes = np.ascontiguousarray(canvas[:, :, ::-1].transpose(2, 0, 1), dtype=np.float32)
+        planes *= np.float32(1 / 255)
+        return planes
+
+    def blank(self) -> Array:
+        """A grey image."""
+        shape = (3, self.fixed.height, self.fixed.width)
+        return np.full(shape, _GREY / 255, np.float32)
+
+    def check(self, outputs: Sequence[Array], batch: int) -> None:
+        """One output ``batch x (4 + classes) x candidates``."""
+        shape = tuple(outputs[0].shape) if outputs else ()
+        wanted = 4 + len(self.ids)
+        if len(shape) != 3 or shape[0] != batch or shape[1] != wanted:
+            raise DataError(
+                f"the model's output has shape {shape}; wanted is ({batch}, {wanted}, candidates): "
+                f"4 coordinates and {len(self.ids)} class scores per candidate"
+            )
+
+    def postprocess(self, outputs: Sequence[Array], indices: Sequence[int]) -> list[Any]:
+        """Per image: boxes in pixels of the model's input, scores, classes."""
+        found = outputs[0]
+        return [suppress(found[i], CONFIDENCE, IOU, MAX_BOXES) for i in range(len(indices))]
+
+    def payload(self, index: int, answer: tuple[Array, ...]) -> Array:
+        """``n x 7`` float32: qsl_idx, ymin, xmin, ymax, xmax (0..1), score, category id."""
+        boxes, scores, classes = answer
+        image, box = self.dataset.images[index], self.boxes[index]
+        rows = np.empty((len(boxes), 7), np.float32)
+        rows[:, 0] = index
+        for column, source, pad, size in (
+            (1, 1, box.top, box.scale_y * image.height),
+            (2, 0, box.left, box.scale_x * image.width),
+            (3, 3, box.top, box.scale_y * image.height),
+            (4, 2, box.left, box.scale_x * image.width),
+        ):
+            rows[:, column] = ((boxes[:, source] - pad) / size).clip(0, 1)
+        rows[:, 5] = scores
+        rows[:, 6] = self.ids[classes]
+        return rows
+
+
+class Detection(Benchmark):
+    """Base of the detection benchmarks; they differ in their classes alone."""
+
+    performance_samples = 64
+    default_size: tuple[int, int]
+
+    @abstractmethod
+    def category_ids(self, dataset: coco.Dataset) -> tuple[int, ...]:
+        """Category id of each class of the model, in the order of its scores."""
+
+    def bind(self, dataset: Path, signature: Signature) -> DetectionTask:
+        """Check images and model's input, before anything is timed."""
+        data = coco.read(dataset)
+        coco.require_files(data)
+        ids = np.asarray(self.category_ids(data), np.float32)
+        return DetectionTask(data, _input_shape(signature, self.default_size), ids, {})
+
+    def samples(self, dataset: Path) -> int:
+        """Images in the annotation file."""
+        return len(coco.read(dataset).images)
+
+    def score(self, answers: Sequence[tuple[int, bytes]], dataset: Path) -> Score:
+        """Mean average precision by pycocotools."""
+        from proctor_steps.accuracy.coco_map import score
+
+        data = coco.read(dataset)
+        return score(answers, data, self.category_ids(data))
+
+
+def _input_shape(signature: Signature, default: tuple[int, int]) -> _Fixed:
+    if not signature.inputs:
+        return _Fixed(None, *default)
+    if len(signature.inputs) != 1:
+        names = ", ".join(t.name for t in signature.inputs)
+        raise DataError(f"the model has {len(signature.inputs)} inputs ({names}); wanted is one")
+    tensor = signature.inputs[0]
+    shape = tensor.shape
+    if len(shape) != 4 or shape[1] not in (3, None):
+        shown = "x".join("?" if d is None else str(d) for d in shape)
+        raise DataError(f"the model's input {tensor.name!r} is {shown}; wanted is Nx3xHxW")
+    if tensor.dtype != "float32":
+        raise DataError(f"the model's input {tensor.name!r} is {tensor.dtype}; wanted is float32")
+    return _Fixed(shape[0], shape[2] or default[0], shape[3] or default[1])

@@ -1,0 +1,261 @@
+"""The process that holds LoadGen: ``python -m proctor_steps.loadgen.child JOB.json``.
+
+One run, then it ends. It ends by ``os._exit``, as LoadGen may abort in its own clean-up; whether
+the run succeeded is read from the outcome file and the logs, never from the exit code.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from proctor_steps import benchmarks, rounds
+from proctor_steps.benchmarks.base import Task
+from proctor_steps.contract import write_atomically
+from proctor_steps.loadgen import settings
+from proctor_steps.loadgen.calibrate import Calibration, calibrate, warm_up
+from proctor_steps.loadgen.log import Mode
+from proctor_steps.loadgen.pulse import Phase, Pulse
+from proctor_steps.loadgen.settings import Wanted
+from proctor_steps.rounds import Scenario
+from proctor_steps.stage import DataError, StepError, StepFailure
+from proctor_steps.sut import base
+from proctor_steps.sut.local import Failure, LocalSut, loadgen_complete
+
+# Python hands the interpreter over every 5 ms by default: visible in a latency of milliseconds.
+_SWITCH_SECONDS = 0.0002
+_PR_SET_PDEATHSIG = 1
+_SERVER_LATENCY_MS = 100.0
+
+
+class Job(BaseModel):
+    """What the process is to do; written by the watcher."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    benchmark: str
+    backend: str
+    scenario: Scenario
+    mode: Mode
+    round: str
+    performance_seconds: float
+    threads: int
+    workers: int | None
+    batch: int
+    target_qps: float | None
+    expected_latency_ms: float | None
+    server_target_latency_ms: float | None
+    min_query_count: int | None
+    dataset: Path
+    model: Path
+    logs: Path
+    pulse: Path
+    outcome: Path
+    parent: int
+
+
+class Outcome(BaseModel):
+    """How it went. ``sut`` describes the system under test for the record."""
+
+    status: Literal["ok", "data_error", "step_error"]
+    message: str = ""
+    sut: dict[str, JsonValue] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+def main(argv: list[str]) -> None:
+    """Run the job, write its outcome, end the process."""
+    job = Job.model_validate_json(Path(argv[1]).read_bytes())
+    _die_with(job.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the watcher's to handle
+    faulthandler.enable()
+    pulse = Pulse(job.pulse)
+    try:
+        outcome = _execute(job, pulse)
+    except BaseException as error:
+        outcome = _failed(error, traceback.format_exc())
+    _write(job, outcome)
+    pulse.enter(Phase.FINISHED if outcome.status == "ok" else Phase.FAILED)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _execute(job: Job, pulse: Pulse) -> Outcome:
+    import mlperf_loadgen as loadgen
+    import numpy as np
+
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    pulse.enter(Phase.LOADING_MODEL)
+    sut = _system(job, pulse, loadgen)
+    calibration = _prepare(job, sut, pulse)
+    wanted = _wanted(job, sut.task, calibration)
+    _test(job, sut, pulse, loadgen, wanted)
+    if sut.failure:
+        return _failed(sut.failure.error, sut.failure.trace)
+    if job.mode == "performance":
+        np.save(job.logs / "latencies.npy", sut.latencies.array())
+    described = {
+        **sut.backend.describe(),
+        "batch": sut.batch,
+        "workers": sut.workers,
+        "threads": job.threads,
+        "calibrated": _calibrated(calibration),
+    }
+    return Outcome(status="ok", sut=described, versions=_versions(job))
+
+
+def _system(job: Job, pulse: Pulse, loadgen: Any) -> LocalSut:
+    """Backend, task and system under test, tried once: a model that does not fit ends here."""
+    backend = base.make(job.backend)
+    model = base.locate(job.model, backend.formats)
+    workers = _workers(job)
+    backend.load(model, job.threads, streams=max(1, workers))
+    task = benchmarks.get(job.benchmark).bind(job.dataset, backend.signature())
+    batch = _batch(job, task)
+    _try(task, backend, batch, model.name)
+    return LocalSut(
+        task,
+        backend,
+        batch=batch,
+        workers=workers,
+        complete=loadgen_complete(loadgen),
+        beat=pulse.beat,
+        failed=lambda failure: _tell(job, pulse, failure),
+    )
+
+
+def _workers(job: Job) -> int:
+    """Offline has many samples at once: one stream per thread gives the most. Server must not
+    answer on the thread that issues, or LoadGen falls behind its schedule."""
+    if job.workers is not None:
+        return max(job.workers, 1) if job.scenario == "Server" else job.workers
+    many = job.threads if job.threads > 1 else 0
+    return {"Offline": many, "MultiStream": many, "Server": 1}.get(job.scenario, 0)
+
+
+def _batch(job: Job, task: Task) -> int:
+    fixed = task.fixed_batch
+    if fixed and job.batch not in (0, fixed):
+        raise StepError(
+            f"the model is fixed to a batch of {fixed}, the parameter batch says {job.batch}; "
+            "leave it out, or use a model with a free batch dimension"
+        )
+    return fixed or job.batch or 1
+
+
+def _try(task: Task, backend: base.Backend, batch: int, name: str) -> None:
+    try:
+        outputs = backend.infer(task.collate([task.blank()] * batch))
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        shape = (batch, *task.blank().shape)
+        raise DataError(f"{name} cannot be run on an input of shape {shape}: {first}") from error
+    task.check(outputs, batch)
+
+
+def _prepare(job: Job, sut: LocalSut, pulse: Pulse) -> Calibration | None:
+    """Warm up; calibrate unless everything that LoadGen wants to know was given."""
+    length = min(max(0.05 * job.performance_seconds, 0.3), 3.0)
+    pulse.enter(Phase.WARMING_UP)
+    warm_up(sut, job.scenario, length if job.mode == "performance" else 0)
+    by_rate = job.scenario in ("Server", "Offline")
+    given = job.target_qps if by_rate else job.expected_latency_ms
+    # In accuracy mode only Server goes by the clock.
+    if given is not None or (job.mode == "accuracy" and job.scenario != "Server"):
+        return None
+    pulse.enter(Phase.CALIBRATING)
+    return calibrate(sut, job.scenario, length)
+
+
+def _wanted(job: Job, task: Task, calibration: Calibration | None) -> Wanted:
+    round_ = rounds.load(job.round)
+    rules = round_.benchmark(job.benchmark)
+    qps, latency = job.target_qps, job.expected_latency_ms
+    if calibration:
+        qps, latency = calibration.qps, calibration.latency_ms
+    if job.scenario == "Server":
+        limit = rules.latency_limits_ms.get("Server") if rules else None
+        latency = job.server_target_latency_ms or limit or _SERVER_LATENCY_MS
+    by_rate = job.scenario in ("Server", "Offline")
+    performance = job.mode == "performance"
+    asked = job.performance_seconds
+    shorter = performance and asked != round_.min_duration_s
+    few = rules is not None and task.count < rules.performance_samples
+    return Wanted(
+        min_duration_s=asked if shorter else None,
+        min_query_count=settings.min_queries(rules, job.scenario, job.mode, job.min_query_count),
+        target_qps=qps if by_rate else None,
+        target_latency_ms=latency if job.scenario != "Offline" else None,
+        # mlperf.conf's number would make LoadGen ask for samples that are not there.
+        performance_samples=task.count if few else None,
+    )
+
+
+def _test(job: Job, sut: LocalSut, pulse: Pulse, loadgen: Any, wanted: Wanted) -> None:
+    benchmark = benchmarks.get(job.benchmark)
+    conf = job.logs / settings.USER_CONF
+    key = benchmark.config_key
+    settings.write_user_conf(conf, key, job.scenario, wanted)
+    test = settings.make(loadgen, conf, key, job.scenario, job.mode, wanted)
+    pulse.enter(Phase.RUNNING, sut.task.count if job.mode == "accuracy" else 0)
+    system = loadgen.ConstructFastSUT(sut.issue, sut.flush)
+    library = loadgen.ConstructQSL(
+        sut.task.count, min(sut.task.count, benchmark.performance_samples), sut.load, sut.unload
+    )
+    log = settings.log_settings(loadgen, job.logs)
+    audit = str(job.logs / settings.NO_AUDIT)
+    loadgen.StartTestWithLogSettings(system, library, test, log, audit)
+    sut.close()
+    loadgen.DestroyQSL(library)
+    loadgen.DestroyFastSUT(system)
+
+
+def _calibrated(calibration: Calibration | None) -> dict[str, JsonValue] | None:
+    if calibration is None:
+        return None
+    return {"expected_latency_ms": calibration.latency_ms, "target_qps": calibration.qps}
+
+
+def _versions(job: Job) -> dict[str, str]:
+    names = ("mlcommons-loadgen", "numpy", job.backend)
+    return {name: version(name) for name in names}
+
+
+def _tell(job: Job, pulse: Pulse, failure: Failure) -> None:
+    """At once: LoadGen may need long to come to an end, or never do so."""
+    _write(job, _failed(failure.error, failure.trace))
+    pulse.enter(Phase.FAILED)
+
+
+def _failed(error: BaseException, trace: str) -> Outcome:
+    if isinstance(error, StepFailure):
+        status: Any = error.status
+        return Outcome(status=status, message=str(error))
+    print(trace, file=sys.stderr, flush=True)
+    return Outcome(status="step_error", message=f"{type(error).__name__}: {error}")
+
+
+def _write(job: Job, outcome: Outcome) -> None:
+    write_atomically(job.outcome, outcome.model_dump_json().encode())
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when its watcher dies, however that dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv)

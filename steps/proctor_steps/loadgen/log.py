@@ -1,0 +1,239 @@
+"""LoadGen's logs as data: what was measured, what was set, which rules of the round are met.
+
+A run is judged by its logs alone: exit codes and return values say nothing reliable. Cut-off or
+malformed logs are a :class:`DataError` that names the line.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from proctor_steps.rounds import Scenario
+from proctor_steps.stage import DataError
+
+SUMMARY = "mlperf_log_summary.txt"
+DETAIL = "mlperf_log_detail.txt"
+Mode = Literal["accuracy", "performance"]
+
+_PREFIX = ":::MLLOG "
+_MODES: dict[str, Mode] = {"AccuracyOnly": "accuracy", "PerformanceOnly": "performance"}
+_ALWAYS = ("loadgen_version", "effective_scenario", "effective_test_mode", "power_end")
+_PERFORMANCE = (
+    "result_validity",
+    "result_min_duration_met",
+    "result_min_queries_met",
+    "early_stopping_met",
+    "result_query_count",
+    "num_errors",
+    "power_begin",
+)
+_PERCENTILES = {"50.00": "p50", "90.00": "p90", "95.00": "p95", "97.00": "p97"}
+_PERCENTILES |= {"99.00": "p99", "99.90": "p999"}
+# The figure of each scenario, by LoadGen's own key, and what stands in for it where early stopping
+# could not be computed.
+_METRICS: dict[str, tuple[str, str, str]] = {
+    "SingleStream": ("early_stopping_latency_ss", "result_90.00_percentile_latency_ns", "ns"),
+    "MultiStream": (
+        "early_stopping_latency_ms",
+        "result_99.00_percentile_per_query_latency_ns",
+        "ns",
+    ),
+    "Server": ("result_completed_samples_per_sec", "", "samples/s"),
+    "Offline": ("result_samples_per_second", "", "samples/s"),
+}
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rule(_Record):
+    """One rule of the round. ``met`` is ``None`` where the logs cannot tell."""
+
+    rule: str
+    met: bool | None
+    required: JsonValue
+    found: JsonValue
+    message: str
+
+
+class Metric(_Record):
+    """The scenario's figure, by LoadGen's name for it."""
+
+    name: str
+    value: float
+    unit: str
+
+
+class Percentile(_Record):
+    """The latency percentile that counts in the scenario (``p90``), in nanoseconds."""
+
+    name: str
+    value_ns: float
+
+
+class LoadgenRun(_Record):
+    """One run, as its logs tell it.
+
+    ``valid``: LoadGen's own verdict, ``None`` in accuracy mode. ``official``: every rule of the
+    round is met. ``queries``: ``None`` in accuracy mode, where LoadGen does not say.
+    ``duration_s``: measured, not configured. ``sut``: the system under test and its settings, as it
+    described itself.
+    """
+
+    benchmark: str
+    round: str
+    scenario: Scenario
+    mode: Mode
+    valid: bool | None
+    official: bool
+    scenario_in_round: bool
+    samples: int
+    queries: int | None
+    duration_s: float
+    metric: Metric | None
+    latency_ns: dict[str, float]
+    percentile: Percentile | None
+    settings: dict[str, dict[str, JsonValue]]
+    rules: tuple[Rule, ...]
+    loadgen_version: str
+    errors: tuple[str, ...]
+    sut: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Detail:
+    """mlperf_log_detail.txt: the last value of each key, and the lines marked as errors."""
+
+    values: dict[str, Any]
+    errors: tuple[str, ...]
+
+    @property
+    def mode(self) -> Mode:
+        """Accuracy or performance."""
+        return _MODES[self.values["effective_test_mode"]]
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario that ran."""
+        made: Scenario = self.values["effective_scenario"]
+        return made
+
+    @property
+    def version(self) -> str:
+        """LoadGen's release, without the commit."""
+        return str(self.values["loadgen_version"]).split(" ")[0]
+
+    @property
+    def queries(self) -> int:
+        """Queries that were completed (performance mode)."""
+        return int(self.values["result_query_count"])
+
+    @property
+    def samples(self) -> int:
+        """Samples that were completed (performance mode)."""
+        return self.queries * int(self.values["effective_samples_per_query"])
+
+    @property
+    def duration_s(self) -> float:
+        """Time between the first query and the last answer, to the millisecond."""
+        form = "%m-%d-%Y %H:%M:%S.%f"
+        begin, end = (
+            datetime.strptime(str(self.values[key]), form) for key in ("power_begin", "power_end")
+        )
+        return (end - begin).total_seconds()
+
+    def settings(self, kind: str) -> dict[str, JsonValue]:
+        """The settings asked for (``requested``) or in effect (``effective``)."""
+        start = f"{kind}_"
+        return {k.removeprefix(start): v for k, v in self.values.items() if k.startswith(start)}
+
+    def percentile(self, percent: float) -> Percentile | None:
+        """A latency percentile; per query where LoadGen tells it so."""
+        text = f"{percent:.2f}"
+        for key in (f"result_{text}_percentile_per_query_latency_ns", _latency_key(text)):
+            if key in self.values:
+                name = _PERCENTILES.get(text, f"p{percent:g}")
+                return Percentile(name=name, value_ns=self.values[key])
+        return None
+
+    def latency_ns(self) -> dict[str, float]:
+        """mean, min, max and the percentiles, as far as LoadGen tells them."""
+        found: dict[str, float] = {}
+        for name in ("mean", "min", "max"):
+            for key in (f"result_{name}_query_latency_ns", f"result_{name}_latency_ns"):
+                if key in self.values:
+                    found[name] = self.values[key]
+                    break
+        for text, name in _PERCENTILES.items():
+            percentile = self.percentile(float(text))
+            if percentile:
+                found[name] = percentile.value_ns
+        return found
+
+    def metric(self) -> Metric | None:
+        """The scenario's figure (performance mode)."""
+        first, second, unit = _METRICS[self.scenario]
+        for key in (first, second):
+            # LoadGen writes 0 for an estimate that it could not make.
+            if self.values.get(key):
+                return Metric(name=key, value=self.values[key], unit=unit)
+        return None
+
+
+def read(folder: Path) -> Detail:
+    """Read and check the logs of one run.
+
+    Raises:
+        DataError: a log is missing, empty, malformed, cut off, or of no run that this project does.
+    """
+    for name in (SUMMARY, DETAIL):
+        path = folder / name
+        if not path.is_file() or path.stat().st_size == 0:
+            raise DataError(f"{name} is missing or empty: LoadGen did not finish this run")
+    detail = _parse(folder / DETAIL)
+    missing = [key for key in _ALWAYS if key not in detail.values]
+    if detail.values.get("effective_test_mode", "AccuracyOnly") not in _MODES:
+        raise DataError(f"{DETAIL}: test mode {detail.values['effective_test_mode']} is not known")
+    if not missing and detail.mode == "performance":
+        missing = [key for key in _PERFORMANCE if key not in detail.values]
+    if missing:
+        raise DataError(f"{DETAIL} does not tell {', '.join(missing)}; it was cut off")
+    if detail.scenario not in _METRICS:
+        raise DataError(f"{DETAIL}: scenario {detail.scenario!r} is not known")
+    return detail
+
+
+def _parse(path: Path) -> Detail:
+    values: dict[str, Any] = {}
+    errors: list[str] = []
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            entry = _line(line, f"{path.name}:{number}")
+            values[entry["key"]] = entry["value"]
+            if entry["metadata"].get("is_error"):
+                errors.append(f"{entry['key']}: {entry['value']}")
+    return Detail(values, tuple(errors))
+
+
+def _line(line: str, where: str) -> dict[str, Any]:
+    if not line.startswith(_PREFIX):
+        raise DataError(f"{where}: no line of a LoadGen log (it does not start with {_PREFIX!r})")
+    try:
+        entry: dict[str, Any] = json.loads(line[len(_PREFIX) :])
+        known = {"key": entry["key"], "value": entry["value"], "metadata": entry["metadata"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{where}: malformed ({error}); was the file cut off?") from error
+    if not isinstance(known["key"], str) or not isinstance(known["metadata"], dict):
+        raise DataError(f"{where}: malformed (key or metadata of the wrong type)")
+    return known
+
+
+def _latency_key(text: str) -> str:
+    return f"result_{text}_percentile_latency_ns"

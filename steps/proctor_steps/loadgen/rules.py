@@ -1,0 +1,269 @@
+"""A run measured against its round: each rule met or missed, with what was found.
+
+The official checker looks at fewer things (it reads configured durations and passes runs that
+LoadGen calls INVALID). Here every rule is checked on what was measured; the clause stands in the
+rule's message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from proctor_steps.accuracy import log as accuracy_log
+from proctor_steps.loadgen import log
+from proctor_steps.loadgen.log import Detail, LoadgenRun, Rule
+from proctor_steps.rounds import BenchmarkRules, Round, ScenarioRules
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run's log and the rules it is measured against."""
+
+    detail: Detail
+    round: Round
+    name: str
+    benchmark: BenchmarkRules | None
+    logged_samples: int
+
+    @property
+    def scenario(self) -> ScenarioRules:
+        """What the round asks of every benchmark in this scenario."""
+        return self.round.scenarios[self.detail.scenario]
+
+    @property
+    def in_round(self) -> bool:
+        """Whether the round has this benchmark in this scenario."""
+        return self.benchmark is not None and self.benchmark.has(self.detail.scenario)
+
+
+def judge(folder: Path, round_: Round, name: str, sut: dict[str, JsonValue]) -> LoadgenRun:
+    """The run whose logs lie in ``folder``, as data.
+
+    Raises:
+        DataError: the logs are not those of a finished run.
+    """
+    detail = log.read(folder)
+    logged = _logged(folder) if detail.mode == "accuracy" else 0
+    case = Case(detail, round_, name, round_.benchmark(name), logged)
+    performance = detail.mode == "performance"
+    rules = tuple(rule for check in _checks(performance) for rule in check(case))
+    return LoadgenRun(
+        benchmark=name,
+        round=round_.round,
+        scenario=detail.scenario,
+        mode=detail.mode,
+        valid=detail.values["result_validity"] == "VALID" if performance else None,
+        official=all(rule.met for rule in rules),
+        scenario_in_round=case.in_round,
+        samples=detail.samples if performance else logged,
+        queries=detail.queries if performance else None,
+        duration_s=detail.duration_s,
+        metric=detail.metric() if performance else None,
+        latency_ns=detail.latency_ns() if performance else {},
+        percentile=detail.percentile(case.scenario.percentile) if performance else None,
+        settings={kind: detail.settings(kind) for kind in ("requested", "effective")},
+        rules=rules,
+        loadgen_version=detail.version,
+        errors=detail.errors,
+        sut=sut,
+    )
+
+
+def _logged(folder: Path) -> int:
+    """Samples that the accuracy log holds, each counted once."""
+    return len({index for index, _ in accuracy_log.entries(folder / accuracy_log.NAME)})
+
+
+_Check = Callable[[Case], Iterator[Rule]]
+
+
+def _checks(performance: bool) -> tuple[_Check, ...]:
+    common: tuple[_Check, ...] = (
+        _benchmark_in_round,
+        _scenario_in_round,
+        _loadgen_version,
+        _seeds,
+        _dataset_size,
+        _no_audit,
+        _errors,
+    )
+    if not performance:
+        return (*common, _all_samples_logged)
+    return (
+        *common,
+        _validity,
+        _min_duration,
+        _min_queries,
+        _samples_per_query,
+        _performance_samples,
+        _early_stopping,
+        _percentile,
+        _latency_bound,
+    )
+
+
+def _rule(name: str, met: bool | None, required: JsonValue, found: JsonValue, text: str) -> Rule:
+    return Rule(rule=name, met=met, required=required, found=found, message=text)
+
+
+def _benchmark_in_round(case: Case) -> Iterator[Rule]:
+    known = sorted(case.round.benchmarks)
+    text = f"{case.name} must be a benchmark of round {case.round.round}"
+    yield _rule("benchmark_in_round", case.benchmark is not None, list(known), case.name, text)
+
+
+def _scenario_in_round(case: Case) -> Iterator[Rule]:
+    if case.benchmark is None:
+        return
+    known = sorted({s for some in case.benchmark.scenarios.values() for s in some})
+    text = f"the round must have {case.name} in the scenario {case.detail.scenario}"
+    yield _rule("scenario_in_round", case.in_round, list(known), case.detail.scenario, text)
+
+
+def _loadgen_version(case: Case) -> Iterator[Rule]:
+    found, wanted = case.detail.version, case.round.loadgen_versions
+    text = f"LoadGen must be a release with the settings of round {case.round.round}"
+    yield _rule("loadgen_version", found in wanted, list(wanted), found, text)
+
+
+def _seeds(case: Case) -> Iterator[Rule]:
+    seeds = case.round.seeds
+    for name, wanted in seeds.model_dump().items():
+        found = case.detail.values.get(f"effective_{name}_rng_seed")
+        text = f"the {name} seed must be the round's"
+        yield _rule(f"seed_{name}", found == wanted, wanted, found, text)
+
+
+def _dataset_size(case: Case) -> Iterator[Rule]:
+    if case.benchmark is None:
+        return
+    found, wanted = (
+        case.detail.values.get("qsl_reported_total_count"),
+        case.benchmark.dataset_samples,
+    )
+    text = "the run must use the benchmark's whole dataset"
+    yield _rule("dataset_size", found == wanted, wanted, found, text)
+
+
+def _no_audit(case: Case) -> Iterator[Rule]:
+    keys = (
+        "performance_issue_unique",
+        "performance_issue_same",
+        "accuracy_log_probability",
+        "accuracy_log_sampling_target",
+        "max_query_count",
+    )
+    changed = {k: v for k in keys if (v := case.detail.values.get(f"effective_{k}"))}
+    text = "no audit or test setting may be in effect"
+    yield _rule("no_audit_settings", not changed, {}, changed, text)
+
+
+def _errors(case: Case) -> Iterator[Rule]:
+    found = max(len(case.detail.errors), int(case.detail.values.get("num_errors", 0)))
+    text = "LoadGen must log no error" + "".join(f"; {e.strip()}" for e in case.detail.errors[:3])
+    yield _rule("loadgen_errors", found == 0, 0, found, text)
+
+
+def _all_samples_logged(case: Case) -> Iterator[Rule]:
+    wanted = case.detail.values.get("qsl_reported_total_count")
+    text = "an accuracy run must log every sample of the dataset"
+    met = case.logged_samples == wanted
+    yield _rule("accuracy_samples", met, wanted, case.logged_samples, text)
+
+
+def _validity(case: Case) -> Iterator[Rule]:
+    found = case.detail.values["result_validity"]
+    reason = str(case.detail.values.get("result_invalid_reason", "")).strip()
+    text = "LoadGen must call the run VALID" + (f"; it says: {reason}" if reason else "")
+    yield _rule("result_validity", found == "VALID", "VALID", found, text)
+
+
+def _min_duration(case: Case) -> Iterator[Rule]:
+    wanted, found = case.round.min_duration_s, case.detail.duration_s
+    configured = float(case.detail.values.get("effective_min_duration_ms", 0)) / 1000
+    met = (
+        found >= wanted
+        and configured >= wanted
+        and bool(case.detail.values["result_min_duration_met"])
+    )
+    text = (
+        f"the run must last {wanted:g} s (measured {found:.3f} s, configured {configured:g} s, "
+        f"LoadGen: {'met' if case.detail.values['result_min_duration_met'] else 'not met'})"
+    )
+    yield _rule("min_duration", met, wanted, found, text)
+
+
+def _min_queries(case: Case) -> Iterator[Rule]:
+    detail = case.detail
+    if detail.scenario == "Offline":
+        wanted = case.benchmark.offline_min_samples if case.benchmark else 1
+        found, what = detail.samples, "samples"
+    else:
+        wanted, found, what = case.scenario.min_query_count, detail.queries, "queries"
+    met = found >= wanted and bool(detail.values["result_min_queries_met"])
+    text = f"the run must have at least {wanted} {what}"
+    yield _rule("min_queries", met, wanted, found, text)
+
+
+def _samples_per_query(case: Case) -> Iterator[Rule]:
+    wanted = case.scenario.samples_per_query
+    if wanted is None:
+        return
+    found = case.detail.values.get("effective_samples_per_query")
+    text = f"a query must hold {wanted} sample(s)"
+    yield _rule("samples_per_query", found == wanted, wanted, found, text)
+
+
+def _performance_samples(case: Case) -> Iterator[Rule]:
+    if case.benchmark is None:
+        return
+    wanted = case.benchmark.performance_samples
+    found = int(case.detail.values.get("effective_performance_sample_count", 0))
+    # LoadGen takes the setting without asking whether the dataset has as many.
+    found = min(found, int(case.detail.values.get("qsl_reported_total_count", 0)))
+    text = f"at least {wanted} different samples must be in memory"
+    yield _rule("performance_sample_count", found >= wanted, wanted, found, text)
+
+
+def _early_stopping(case: Case) -> Iterator[Rule]:
+    if not case.scenario.early_stopping:
+        return
+    found = bool(case.detail.values["early_stopping_met"])
+    said = " ".join(str(case.detail.values.get("early_stopping_result", "")).split())
+    text = "the early-stopping condition must be met" + (f"; LoadGen: {said}" if said else "")
+    yield _rule("early_stopping", found, True, found, text)
+
+
+def _percentile(case: Case) -> Iterator[Rule]:
+    if case.detail.scenario == "Offline":
+        return
+    found = 100 * float(case.detail.values.get("effective_target_latency_percentile", 0))
+    wanted = case.scenario.percentile
+    text = f"the latency that counts must be the {wanted:g}th percentile"
+    yield _rule("percentile", abs(found - wanted) < 1e-6, wanted, round(found, 6), text)
+
+
+def _latency_bound(case: Case) -> Iterator[Rule]:
+    if case.detail.scenario != "Server":
+        return
+    bound_ns = float(case.detail.values.get("effective_target_latency_ns", 0))
+    limit_ms = case.benchmark.latency_limits_ms.get("Server") if case.benchmark else None
+    found = case.detail.percentile(case.scenario.percentile)
+    found_ms = found.value_ns / 1e6 if found else None
+    allowed_ms = bound_ns / 1e6 if limit_ms is None else min(limit_ms, bound_ns / 1e6)
+    met = (
+        found_ms is not None
+        and found_ms <= allowed_ms
+        and (limit_ms is None or bound_ns <= limit_ms * 1e6)
+        and bool(case.detail.values.get("result_perf_constraints_met", True))
+    )
+    text = f"the {case.scenario.percentile:g}th percentile of latency must be within the bound"
+    if limit_ms is None:
+        text += f"; the round sets none here, the run's own of {bound_ns / 1e6:g} ms is used"
+    elif bound_ns > limit_ms * 1e6:
+        text += f"; the run was set to {bound_ns / 1e6:g} ms, the round allows {limit_ms:g} ms"
+    yield _rule("latency_bound", met, allowed_ms, found_ms, text)

@@ -1,0 +1,151 @@
+"""The stage ``loadgen run``: one LoadGen run, and what its logs say of it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from pydantic import Field
+
+from proctor_steps import rounds
+from proctor_steps.benchmarks import BenchmarkName
+from proctor_steps.loadgen import rules, watch
+from proctor_steps.loadgen.child import Job, Outcome
+from proctor_steps.loadgen.log import LoadgenRun, Mode
+from proctor_steps.loadgen.pulse import Beat, Phase, Pulse
+from proctor_steps.rounds import Scenario
+from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
+from proctor_steps.sut.base import BackendName
+
+_TRACE = "mlperf_log_trace.json"
+
+
+class Params(StageParams):
+    """Parameters of the stage."""
+
+    benchmark: BenchmarkName = Field(description="the benchmark: yolo or digits")
+    backend: BackendName = Field(description="onnxruntime, openvino or torch")
+    scenario: Scenario = Field(description="SingleStream, MultiStream, Server or Offline")
+    mode: Mode = Field(description="accuracy or performance")
+    round: str = Field(default="v6.1", description="MLPerf round whose rules are checked")
+    performance_seconds: float = Field(
+        default=600, gt=0, description="least duration of a performance run; the round asks for 600"
+    )
+    threads: int = Field(default=0, ge=0, description="threads in all; 0: one per usable CPU")
+    workers: int | None = Field(
+        default=None, ge=0, description="inferences at a time; default: what suits the scenario"
+    )
+    batch: int = Field(
+        default=0, ge=0, description="samples per inference; 0: the model's own, or 1"
+    )
+    target_qps: float | None = Field(
+        default=None, gt=0, description="Offline, Server: samples per second; default: calibrated"
+    )
+    expected_latency_ms: float | None = Field(
+        default=None, gt=0, description="SingleStream, MultiStream: per query; default: calibrated"
+    )
+    server_target_latency_ms: float | None = Field(
+        default=None, gt=0, description="Server: the latency bound; default: the round's, or 100"
+    )
+    min_query_count: int | None = Field(
+        default=None,
+        ge=1,
+        description="least queries (Offline: samples); default: the round's. Fewer miss a rule",
+    )
+    stall_seconds: float = Field(
+        default=300, gt=0, description="stop the run when nothing has moved for so long"
+    )
+
+
+def run(params: Params, io: StepIO) -> None:
+    """Run LoadGen in a process of its own, judge its logs."""
+    began = time.monotonic()
+    logs = io.output("logs")
+    if any(logs.iterdir()):
+        raise StepError(f"the output folder {logs} is not empty; old logs must not count as new")
+    round_ = rounds.load(params.round)
+    with tempfile.TemporaryDirectory(prefix="loadgen-") as folder:
+        outcome = _run_process(params, io, Path(folder), logs, began)
+    io.versions.update(outcome.versions)
+    trace = logs / _TRACE
+    if trace.is_file() and trace.stat().st_size == 0:
+        trace.unlink()
+    judged = rules.judge(logs, round_, params.benchmark, outcome.sut)
+    if (judged.scenario, judged.mode) != (params.scenario, params.mode):
+        raise StepError(f"LoadGen ran {judged.scenario} {judged.mode}, not what was asked for")
+    (logs / "run.json").write_text(judged.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    io.metrics["loadgen"] = judged.model_dump(mode="json")
+    _tell(io, judged)
+
+
+def _run_process(params: Params, io: StepIO, folder: Path, logs: Path, began: float) -> Outcome:
+    job = _job(params, io, folder, logs)
+    path = folder / "job.json"
+    path.write_text(job.model_dump_json(), encoding="utf-8")
+    pulse = Pulse(job.pulse)
+    limit = io.contract.deadline_seconds
+    # Before the orchestrator's own deadline, so that the step can still say what happened.
+    deadline = began + limit - min(10.0, 0.1 * limit)
+    status = watch.supervise(
+        path,
+        pulse,
+        stall_s=params.stall_seconds,
+        deadline=deadline,
+        tell=lambda beat, phase, seconds: _progress(params, io, beat, phase, seconds),
+    )
+    if not job.outcome.is_file():
+        raise StepError(watch.died(status))
+    outcome = Outcome.model_validate_json(job.outcome.read_bytes())
+    if outcome.status == "data_error":
+        raise DataError(outcome.message)
+    if outcome.status == "step_error":
+        raise StepError(outcome.message)
+    return outcome
+
+
+def _job(params: Params, io: StepIO, folder: Path, logs: Path) -> Job:
+    given = params.model_dump(exclude={"stall_seconds", "threads"})
+    return Job(
+        **given,
+        threads=params.threads or len(os.sched_getaffinity(0)),
+        dataset=io.input("dataset"),
+        model=io.input("model"),
+        logs=logs,
+        pulse=folder / "pulse",
+        outcome=folder / "outcome.json",
+        parent=os.getpid(),
+    )
+
+
+def _progress(params: Params, io: StepIO, beat: Beat, phase: str, seconds: float) -> None:
+    note = phase
+    if beat.phase is Phase.RUNNING and params.mode == "performance":
+        note = f"running, {seconds:.0f} s of at least {params.performance_seconds:g} s"
+    io.progress(beat.done, beat.total, "samples", note)
+
+
+def _tell(io: StepIO, run_: LoadgenRun) -> None:
+    if run_.metric:
+        io.say(
+            f"{run_.scenario}: {run_.metric.name} {run_.metric.value:g} {run_.metric.unit}, "
+            f"{run_.samples} samples in {run_.duration_s:.1f} s, "
+            f"{'VALID' if run_.valid else 'INVALID'}"
+        )
+    for rule in run_.rules:
+        if rule.met is False:
+            text = f"{rule.message} (required: {rule.required}, found: {rule.found})"
+            io.find(rule.rule, "warning", text, f"{run_.scenario} {run_.mode}")
+    for error in run_.errors:
+        io.find("loadgen_error", "error", error, f"{run_.scenario} {run_.mode}")
+
+
+STAGE = Stage(
+    "loadgen run",
+    "Run one scenario with LoadGen, in accuracy or performance mode.",
+    Params,
+    run,
+    inputs={"dataset": "output of filter-coco", "model": "output of model fetch"},
+    outputs={"logs": "LoadGen's logs, user.conf, run.json, latencies.npy"},
+)
