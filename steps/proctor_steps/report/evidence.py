@@ -134,6 +134,7 @@ class Evidence:
     performance: dict[str, Run] = field(default_factory=dict)
     logs: dict[str, Path] = field(default_factory=dict)
     accuracy_runs: dict[str, Run] = field(default_factory=dict)
+    accuracy_logs: dict[str, Path] = field(default_factory=dict)
     scores: dict[str, Score] = field(default_factory=dict)
     score_folders: dict[str, Path] = field(default_factory=dict)
     raw_runs: dict[str, Any] = field(default_factory=dict)
@@ -183,7 +184,7 @@ def _runs(io: StepIO, name: str, found: Evidence, wrong: list[str]) -> None:
         if run is None:
             continue
         if run.mode == "accuracy":
-            found.accuracy_runs[run.scenario] = run
+            found.accuracy_runs[run.scenario], found.accuracy_logs[run.scenario] = run, folder
         else:
             found.performance[run.scenario], found.logs[run.scenario] = run, folder
             found.raw_runs[run.scenario] = raw

@@ -1,0 +1,269 @@
+"""``submission package``: the tree that MLCommons takes in (as of v6.0 and v6.1), and its archive.
+
+::
+
+    <division>/<submitter>/
+        src/<benchmark>/...                   the code that ran
+        systems/<system>.json                 what it ran on
+        documentation/...                     approvals, calibration
+        results/<system>/<benchmark>/<scenario>/
+            measurements.json  user.conf  README.md
+            performance/run_1/mlperf_log_{summary,detail}.txt
+            accuracy/mlperf_log_{summary,detail}.txt  accuracy.txt  mlperf_log_accuracy.json (cut)
+
+The package is made whatever the results are worth; what they miss stands in the README of each
+scenario and in the findings. Whether it may be made at all is the approval's business.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue, field_validator
+
+import proctor_steps
+from proctor_steps import contract, rounds
+from proctor_steps.report import verdict
+from proctor_steps.report.evidence import Evidence, gather
+from proctor_steps.stage import DataError, Stage, StageParams, StepIO
+from proctor_steps.submission import archive, documents, system
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_LOGS = ("mlperf_log_summary.txt", "mlperf_log_detail.txt")
+_ACCURACY_LOG = "mlperf_log_accuracy.json"
+
+
+class Params(StageParams):
+    """Who submits what."""
+
+    submitter: str = Field(description="the organisation, as a folder name without blanks")
+    division: Literal["closed", "open"] = Field(default="open", description="closed or open")
+    system_name: str = Field(description="the system, as a folder name without blanks")
+    benchmark: str = Field(description="benchmark, for example yolo")
+    round: str = Field(default="v6.1", description="MLPerf round")
+    system: dict[str, JsonValue] = Field(
+        default_factory=dict, description="fields of the system's description that are known"
+    )
+    measurements: dict[str, str] = Field(
+        default_factory=dict,
+        description="fields of measurements.json: retraining, weight_data_types, ...",
+    )
+    calibration: str = Field(default="", description="how the weights were calibrated")
+
+    @field_validator("submitter", "system_name", "benchmark")
+    @classmethod
+    def _folder_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError(
+                "becomes a folder's name: letters, digits and _ . + - are allowed, and the first "
+                "must be a letter or digit"
+            )
+        return value
+
+
+def run(params: Params, io: StepIO) -> None:
+    """Check what is there, write the tree, pack it."""
+    found = gather(io, runs_input="accuracy_logs", scores_input="scores")
+    scenarios = _complete(params, found, io)
+    judged = verdict.judge(found, params.benchmark, params.round)
+    out = io.output("package")
+    root = out / "tree" / params.division / params.submitter
+    name = _benchmark_folder(params, found, scenarios, io)
+    described = _system(params, found, io)
+    _json(root / "systems" / f"{params.system_name}.json", described)
+    hashes = {}
+    for scenario in scenarios:
+        folder = root / "results" / params.system_name / name / scenario
+        hashes[scenario] = _scenario(folder, scenario, params, found, io)
+        text = documents.scenario_readme(
+            scenario, params.model_dump(), found, judged, io.contract, hashes[scenario]
+        )
+        _text(folder / "README.md", text)
+    _documentation(root / "documentation", params, found, io)
+    _source(root / "src" / name, io.contract)
+    _tell(judged, io)
+    _pack(out, scenarios, hashes, name, io)
+
+
+def _complete(params: Params, found: Evidence, io: StepIO) -> list[str]:
+    """The scenarios that have all files; one that has not is left out and told.
+
+    Raises:
+        DataError: no scenario is complete.
+    """
+    rules = rounds.load(params.round).benchmark(params.benchmark)
+    complete, told = [], []
+    for scenario in found.scenarios():
+        missing = _missing(scenario, found)
+        if rules is not None and not rules.has(scenario):
+            missing.append(f"{params.benchmark} has no such scenario in {params.round}")
+        if missing:
+            told.append(f"{scenario} is left out: {'; '.join(missing)}")
+        else:
+            complete.append(scenario)
+    if not complete:
+        lines = "\n".join(f"  {line}" for line in told or found.problems or ["no scenario was run"])
+        raise DataError(f"there is nothing to package:\n{lines}")
+    for line in told:
+        io.find("incomplete_scenario", "error", line, "package")
+    return complete
+
+
+def _missing(scenario: str, found: Evidence) -> list[str]:
+    folders = {
+        "performance log": (found.logs.get(scenario), (*_LOGS, "user.conf")),
+        "accuracy log": (found.accuracy_logs.get(scenario), (*_LOGS, _ACCURACY_LOG)),
+        "score": (found.score_folders.get(scenario), ("accuracy.txt",)),
+    }
+    missing = []
+    for what, (folder, names) in folders.items():
+        if folder is None:
+            missing.append(f"no {what}")
+            continue
+        for name in names:
+            path = folder / name
+            if not path.is_file() or path.stat().st_size == 0:
+                missing.append(f"{name} of the {what} is missing or empty")
+    return missing
+
+
+def _benchmark_folder(params: Params, found: Evidence, scenarios: list[str], io: StepIO) -> str:
+    """The round's name for the accuracy that was reached: ``yolo-99`` or ``yolo-95``."""
+    rules = rounds.load(params.round).benchmark(params.benchmark)
+    if rules is None:
+        text = (
+            f"{params.benchmark} is no benchmark of {params.round}: MLCommons takes no such result"
+        )
+        io.find("benchmark_in_round", "warning", text, "package")
+        return params.benchmark
+    targets = {name: rules.accuracy.fraction(name) for name in rules.accuracy.targets}
+    reached = min(found.scores[scenario].value or 0.0 for scenario in scenarios)
+    met = [name for name, target in targets.items() if reached >= target]
+    if not met:
+        text = f"accuracy {verdict.percent(reached)} reaches none of the targets {targets}"
+        io.find("accuracy_target", "warning", text, "package")
+    return max(met, key=lambda name: targets[name]) if met else rules.accuracy.lowest
+
+
+def _system(params: Params, found: Evidence, io: StepIO) -> dict[str, JsonValue]:
+    known: dict[str, JsonValue] = {
+        "division": params.division,
+        "submitter": params.submitter,
+        "system_name": params.system_name,
+        "other_software_stack": _software(found),
+    }
+    rules = rounds.load(params.round).benchmark(params.benchmark)
+    if rules is not None and len(rules.scenarios) == 1:
+        known["system_type"] = next(iter(rules.scenarios))
+    fixed = {"division", "submitter"} & params.system.keys()
+    if any(params.system[key] != known[key] for key in fixed):
+        raise DataError(
+            "system: submitter and division must be those of the package "
+            f"({params.submitter}, {params.division})"
+        )
+    described = system.describe(params.system, known, bool(io.contract.devices))
+    for problem in described.problems:
+        advice = "give it in the parameter `system`"
+        io.find("system_description", "warning", f"{problem}; {advice}", "systems")
+    return described.fields
+
+
+def _software(found: Evidence) -> str:
+    versions = {r.loadgen_version for r in found.performance.values() if r.loadgen_version}
+    parts = [f"LoadGen {version}" for version in sorted(versions)]
+    return ", ".join([*parts, f"Proctor {proctor_steps.__version__}"])
+
+
+def _scenario(folder: Path, scenario: str, params: Params, found: Evidence, io: StepIO) -> str:
+    """Write one scenario's files but its README; the sha256 of the whole accuracy log."""
+    performance, accuracy = folder / "performance" / "run_1", folder / "accuracy"
+    performance.mkdir(parents=True)
+    accuracy.mkdir(parents=True)
+    for name in _LOGS:
+        shutil.copyfile(found.logs[scenario] / name, performance / name)
+        shutil.copyfile(found.accuracy_logs[scenario] / name, accuracy / name)
+    shutil.copyfile(found.logs[scenario] / "user.conf", folder / "user.conf")
+    whole = found.accuracy_logs[scenario] / _ACCURACY_LOG
+    sha256 = archive.truncate_accuracy_log(whole, accuracy / _ACCURACY_LOG)
+    score = (found.score_folders[scenario] / "accuracy.txt").read_text(encoding="utf-8")
+    # The official script appends to the scorer's output, and so an empty line stands between.
+    _text(accuracy / "accuracy.txt", f"{score}\nhash={sha256}\n")
+    measured, missing = documents.measurements(params.measurements, found.model)
+    if missing and scenario == next(iter(found.scenarios())):
+        text = f"nothing is known of {', '.join(missing)}; give it in the parameter `measurements`"
+        io.find("measurements", "warning", text, "measurements.json")
+    _json(folder / "measurements.json", measured)
+    return sha256
+
+
+def _documentation(folder: Path, params: Params, found: Evidence, io: StepIO) -> None:
+    approvals = [approval.model_dump() for approval in io.contract.approvals]
+    _json(folder / "approvals.json", approvals)
+    _text(folder / "README.md", documents.approvals_text(io.contract.approvals))
+    _text(folder / "calibration.md", documents.calibration_text(params.calibration, found.model))
+
+
+def _source(folder: Path, made: contract.Contract) -> None:
+    """The code that measured: this package, without what it ships to try it with."""
+    home = Path(proctor_steps.__file__).parent
+    for path in sorted([*home.rglob("*.py"), *home.rglob("*.yaml")]):
+        relative = path.relative_to(home)
+        if "embedded" not in relative.parts:
+            target = folder / "proctor_steps" / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    _text(folder / "README.md", documents.source_readme(made.pipeline, proctor_steps.__version__))
+
+
+def _tell(judged: verdict.Verdict, io: StepIO) -> None:
+    if not judged.valid:
+        io.find("not_a_valid_result", "warning", judged.headline, "package")
+    if not any(a.decision == "approved" for a in io.contract.approvals):
+        io.find("not_approved", "warning", "nobody approved these results", "documentation")
+    elif not any(a.evidence_reviewed for a in io.contract.approvals):
+        text = "the approval was answered without review of the evidence (cli-yes)"
+        io.find("not_reviewed", "warning", text, "documentation")
+
+
+def _pack(out: Path, scenarios: list[str], hashes: dict[str, str], name: str, io: StepIO) -> None:
+    target = out / "submission.tar.gz"
+    count = archive.pack(out / "tree", target)
+    figures: dict[str, Any] = {
+        "benchmark": name,
+        "scenarios": scenarios,
+        "files": count,
+        "bytes": target.stat().st_size,
+        "sha256": contract.file_sha256(target),
+        "accuracy_log_sha256": hashes,
+    }
+    io.metrics["package"] = figures
+    io.say(f"{target.name}: {count} files, {figures['bytes']:,} bytes, sha256 {figures['sha256']}")
+
+
+def _text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _json(path: Path, value: Any) -> None:
+    _text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+STAGE = Stage(
+    "submission package",
+    "Make the submission tree and its archive.",
+    Params,
+    run,
+    inputs={
+        "accuracy_logs": "logs of the accuracy runs, one cell a scenario",
+        "scores": "the scores, one cell a scenario",
+        "performance": "logs of the performance runs, one cell a scenario",
+        "model": "the model",
+        "dataset": "the filtered dataset",
+    },
+    outputs={"package": "tree/ and submission.tar.gz"},
+)
