@@ -177,8 +177,8 @@ def _tell(
         "by_licence": by_licence(coco, kept),
         "sha256_of_names": names_sha256(names),
     }
-    listed: list[JsonValue] = list(names)
-    _write_json(out / "dataset.json", {**summary, "images": listed})
+    places = {"images": IMAGES, "annotations": f"annotations/{ANNOTATIONS}"}
+    _write_json(out / "dataset.json", {**places, **summary})
     io.metrics["dataset"] = summary
     if params.licences == "all":
         io.find(

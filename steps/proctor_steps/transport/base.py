@@ -46,9 +46,10 @@ class Version(BaseModel):
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
     @property
-    def validates(self) -> bool:
-        """Whether the source can say "unchanged"."""
-        return bool(self.etag or self.modified)
+    def proves_whole(self) -> bool:
+        """Whether "unchanged" can be believed of a copy: of one that came without a length, no one
+        knows that it is whole."""
+        return self.size is not None and bool(self.etag or self.modified)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -88,6 +88,13 @@ class Fetched(BaseModel):
     version: Version
     sha256: str
     bytes: int
+
+
+class Arrival(NamedTuple):
+    """A file in the store. ``reused``: it was there already, whole and of this version."""
+
+    file: Fetched
+    reused: bool
 
 
 class Store:
@@ -164,13 +171,21 @@ class Store:
     @contextmanager
     def alone(self, key: str, say: Callable[[str], None]) -> Iterator[None]:
         """Hold a source against every other process that fetches it into this store."""
-        with (self.root / "parts" / f"{key}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("another step is fetching the same source; waiting for it")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        path = self.root / "parts" / f"{key}.lock"
+        while True:
+            with path.open("w") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    say("another step is fetching the same source; waiting for it")
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                if not _is_at(file, path):  # its holder removed it meanwhile: a dead lock file
+                    continue
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
 
 
 @dataclass(frozen=True)
@@ -188,7 +203,7 @@ class Downloader:
     expects: Callable[[int], None]
     say: Callable[[str], None]
 
-    def get(self, file: RemoteFile, sha256: str = "") -> Fetched:
+    def get(self, file: RemoteFile, sha256: str = "") -> Arrival:
         """The file, whole and checked.
 
         Args:
@@ -202,17 +217,16 @@ class Downloader:
         with self.store.alone(file.key, self.say):
             if sha256 and self.store.intact(sha256):
                 return self._taken(file, sha256)
-            known = self.store.known(file.key)
-            fetched = self._download(file, known, sha256)
-            return fetched
+            return self._download(file, self.store.known(file.key), sha256)
 
-    def _taken(self, file: RemoteFile, sha256: str) -> Fetched:
+    def _taken(self, file: RemoteFile, sha256: str) -> Arrival:
         size = self.store.file(sha256).stat().st_size
-        self.say(f"{file.where}: content of the wanted sha256 is here already, nothing fetched")
         self.gained(size)
-        return Fetched(where=file.where, version=Version(size=size), sha256=sha256, bytes=size)
+        version = Version(size=size)
+        fetched = Fetched(where=file.where, version=version, sha256=sha256, bytes=size)
+        return Arrival(fetched, reused=True)
 
-    def _download(self, file: RemoteFile, known: Fetched | None, sha256: str) -> Fetched:
+    def _download(self, file: RemoteFile, known: Fetched | None, sha256: str) -> Arrival:
         failures = 0
         while True:
             before = self._size(file.key)
@@ -230,19 +244,22 @@ class Downloader:
         path = self.store.part(key)
         return path.stat().st_size if path.exists() else 0
 
-    def _attempt(self, file: RemoteFile, known: Fetched | None, sha256: str) -> Fetched:
-        begun = self.store.begun(file.key)
-        have = begun
-        if known and known.version.validates:
+    def _attempt(self, file: RemoteFile, known: Fetched | None, sha256: str) -> Arrival:
+        have = self.store.begun(file.key)
+        if known and known.version.proves_whole:
             have = Have(known.version, known.bytes, complete=True)
         with file.open(have) as reply:
             if reply.unchanged and known:
-                self.say(f"{file.where}: unchanged since it was fetched, nothing fetched")
-                self.gained(known.bytes)
-                return known
+                return self._unchanged(file, known, sha256)
             if not reply.start:
                 self.store.begin(file.key, reply.version)
-            return self._receive(file, reply, sha256)
+            return Arrival(self._receive(file, reply, sha256), reused=False)
+
+    def _unchanged(self, file: RemoteFile, known: Fetched, sha256: str) -> Arrival:
+        if sha256 and known.sha256 != sha256:
+            raise wrong_digest(file.where, sha256, known.sha256, known.bytes)
+        self.gained(known.bytes)
+        return Arrival(known, reused=True)
 
     def _receive(self, file: RemoteFile, reply: Reply, sha256: str) -> Fetched:
         part = self.store.part(file.key)
@@ -302,6 +319,14 @@ class Downloader:
         self.store.keep(file.key, fetched, self.store.part(file.key))
         self.store.forget(file.key)
         return fetched
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file is still the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def wrong_digest(where: str, wanted: str, found: str, size: int) -> DataError:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
 from proctor_steps.stage import DataError, StepError, StepFailure
-from proctor_steps.transport.base import CHUNK, Have, Reply, Stale, Transient, Version, redact
+from proctor_steps.transport.base import Have, Reply, Stale, Transient, Version, redact
 
 # httpx writes whole URLs, queries included, to its log at INFO.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -42,6 +42,7 @@ class HttpSource:
     def __init__(self, uri: str, timeout: float) -> None:
         self.where = redact(uri)
         try:
+            urlsplit(uri)  # stricter than httpx about brackets in the host
             self._url = httpx.URL(uri)
         except (httpx.InvalidURL, ValueError):
             # The library's text may quote the part of the URI that holds the password.
@@ -84,6 +85,7 @@ class HttpSource:
 
     def _target(self, url: httpx.URL, location: str) -> httpx.URL:
         try:
+            urlsplit(location)
             target = url.join(location)
         except (httpx.InvalidURL, ValueError):
             target = httpx.URL("")
@@ -144,10 +146,14 @@ class HttpSource:
         return Reply(have.version, have.bytes, self._chunks(response))
 
     def _chunks(self, response: httpx.Response) -> Iterator[bytes]:
-        """The bytes as sent: some servers mark a .tar.gz as ``Content-Encoding: gzip``, and it is
-        the file itself that is wanted, so nothing is decoded."""
+        """The bytes as sent and as they come.
+
+        Some servers mark a .tar.gz as ``Content-Encoding: gzip``; it is the file itself that is
+        wanted, so nothing is decoded. Nothing is gathered into larger pieces either: what was
+        gathered when a connection breaks would be lost.
+        """
         try:
-            yield from response.iter_raw(CHUNK)
+            yield from response.iter_raw()
         except httpx.TransportError as error:
             raise self._failure(error) from error
 

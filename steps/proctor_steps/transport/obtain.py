@@ -7,7 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -18,8 +18,8 @@ from proctor_steps.stage import DataError, StageParams, StepError, StepIO
 from proctor_steps.transport import archive
 from proctor_steps.transport.base import RemoteFile, RemoteSource, redact
 from proctor_steps.transport.download import (
+    Arrival,
     Downloader,
-    Fetched,
     Retries,
     Store,
     retry,
@@ -154,14 +154,21 @@ def _from_afar(
         store = Store(cache or out / WORK)
         meter = Meter(io, sum(file.size or 0 for file in files), "fetching")
         downloader = Downloader(store, retries, meter.gained, meter.expects, meter.say)
-        fetched = _get_all(downloader, files, params.sha256 if source.single else "")
+        arrivals = _get_all(downloader, files, params.sha256 if source.single else "")
         items = [
-            Item(PurePosixPath(file.name), store.file(one.sha256), one.sha256, one.bytes, not cache)
-            for file, one in zip(files, fetched, strict=True)
+            _item(file, arrival, store, movable=cache is None)
+            for file, arrival in zip(files, arrivals, strict=True)
         ]
-        etag = fetched[0].version.etag if source.single else ""
+        reused = sum(arrival.reused for arrival in arrivals)
+        io.say(f"{source.where}: {reused} of {len(files)} file(s) were here already, unchanged")
+        etag = arrivals[0].file.version.etag if source.single else ""
         origin = Origin(source.kind, source.where, source.single, etag)
     _finish(params, origin, items, out, io, keep_packed)
+
+
+def _item(file: RemoteFile, arrival: Arrival, store: Store, movable: bool) -> Item:
+    sha256, size = arrival.file.sha256, arrival.file.bytes
+    return Item(PurePosixPath(file.name), store.file(sha256), sha256, size, movable)
 
 
 @contextmanager
@@ -195,7 +202,7 @@ def _source(params: FetchParams, scheme: str, io: StepIO) -> RemoteSource:
     )
 
 
-def _get_all(downloader: Downloader, files: Sequence[RemoteFile], sha256: str) -> list[Fetched]:
+def _get_all(downloader: Downloader, files: Sequence[RemoteFile], sha256: str) -> list[Arrival]:
     """Several at once, as small files mostly wait; the first failure stops the rest."""
     if len(files) == 1:
         return [downloader.get(files[0], sha256)]
@@ -258,12 +265,10 @@ def _refuse_page(item: Item, origin: Origin) -> None:
 def _place(item: Item, target: Path) -> None:
     """Put a whole file to its place: beside it first, so that it is never there by half."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if item.movable and target.parent.stat().st_dev == item.path.stat().st_dev:
-        beside = item.path.with_name(f"{item.path.name}.{contract.digest(str(target))[:16]}")
-        beside.hardlink_to(item.path)  # two names of one content: each gets its own place
-        beside.chmod(0o644)
-        beside.replace(target)
-        return
+    if item.movable:
+        with suppress(OSError):  # another file system, or one without hard links
+            target.hardlink_to(item.path)  # not a move: two names may have the same content
+            return
     beside = target.with_name(f".{contract.digest(target.name)[:16]}.part")
     try:
         copy_file(item.path, beside)

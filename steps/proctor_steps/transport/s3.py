@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from proctor_steps.stage import DataError, StepError, StepFailure
-from proctor_steps.transport.base import CHUNK, Have, Reply, Stale, Transient, Version
+from proctor_steps.transport.base import Have, Reply, Stale, Transient, Version
 from proctor_steps.transport.names import Names
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PASSING = ("SlowDown", "RequestTimeout", "InternalError", "Throttling")
 _CONNECTIONS = 16
+_PIECE = 64 << 10  # bytes; an unfinished piece is lost when the connection breaks
 
 
 class S3Source:
@@ -95,6 +96,7 @@ class S3Source:
 
     def _answered(self, error: ClientError, where: str) -> Transient | StepFailure:
         code = str(error.response.get("Error", {}).get("Code", ""))
+        code = "" if code.isdecimal() else code  # a HEAD has no body to name the reason in
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         text = f"{where}: the store answered {status} {code}".rstrip()
         if status == 412:
@@ -169,14 +171,14 @@ class S3File:
 
     def _chunks(self, body: Any) -> Iterator[bytes]:
         try:
-            yield from body.iter_chunks(CHUNK)
+            yield from body.iter_chunks(_PIECE)
         except (ClientError, BotoCoreError) as error:
             raise self._source.failure(error, self.where) from error
 
 
 def _split(uri: str) -> tuple[str, str]:
     """Bucket and key. Keys are taken as they stand: S3 allows ``?``, ``#`` and ``%`` in them."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, _, key = uri.partition("://")[2].partition("/")
     if not bucket or "@" in bucket:
         raise DataError(
             "an s3 URI is s3://bucket/key or s3://bucket/prefix/; credentials do not belong in it "
@@ -212,15 +214,18 @@ def _client(endpoint: str | None, region: str, secret: Path | None, timeout: flo
         response_checksum_validation="when_required",
         signature_version=None if secret else UNSIGNED,
     )
-    return boto3.Session().client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=given.get("region", region),
-        aws_access_key_id=given.get("aws_access_key_id"),
-        aws_secret_access_key=given.get("aws_secret_access_key"),
-        aws_session_token=given.get("aws_session_token"),
-        config=config,
-    )
+    try:
+        return boto3.Session().client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=given.get("region", region),
+            aws_access_key_id=given.get("aws_access_key_id"),
+            aws_secret_access_key=given.get("aws_secret_access_key"),
+            aws_session_token=given.get("aws_session_token"),
+            config=config,
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise DataError(f"S3 cannot be used: {error}; check s3_region and s3_endpoint") from error
 
 
 def _credentials(secret: Path) -> dict[str, str]:
