@@ -6,6 +6,7 @@ The same file and the same build parameters give the same bytes on every machine
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ from proctor.spec.model import ParamSpec, Pipeline, Reuse, SourceRef, Step
 
 IN = "/proctor/in"
 OUT = "/proctor/out"
-MAX_CELLS = 1_000
+MAX_CELLS = 1_000  # of one step
+MAX_STEPS = 5_000  # of a plan; Airflow shows none so large
 
 _FILLED_IN = re.compile(r"\$\{(params|matrix)\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -120,6 +122,12 @@ class _Compiler:
     def steps(self) -> tuple[PlanStep, ...]:
         """Every plan step, each behind its upstreams, otherwise by id."""
         self.cells = {step.id: self._cells_of(step) for step in self.pipeline.steps}
+        if sum(len(cells) for cells in self.cells.values()) > MAX_STEPS:
+            at = self.pipeline.where_key("steps")
+            message = f"the plan would have over {MAX_STEPS:,} steps"
+            raise SpecErrors(
+                [Problem(at, message, "make the matrices smaller")], self.pipeline.pipeline
+            )
         for id in graph.order(self.before):
             for cell in self.cells[id]:
                 step = self._step(self.spec[id], cell)
@@ -133,11 +141,8 @@ class _Compiler:
 
     def _cells_of(self, step: Step) -> tuple[Cell, ...]:
         axes = [[(name, value) for value in self._values(step, name)] for name in step.matrix]
-        count = 1
-        for axis in axes:
-            count *= len(axis)
-        if count > MAX_CELLS:
-            message = f"the matrix of {step.id!r} has {count} cells, {MAX_CELLS} are the limit"
+        if math.prod(len(axis) for axis in axes) > MAX_CELLS:
+            message = f"the matrix of {step.id!r} has over {MAX_CELLS:,} cells"
             self._problem(step.id, ("matrix",), message, "make the axes shorter")
             return ()
         cells = tuple(Cell(axes) for axes in itertools.product(*axes))

@@ -16,9 +16,7 @@ import yaml
 from pydantic import JsonValue
 
 from proctor.spec.errors import Position, Problem
-from proctor.spec.nodes import CORE, MAX_DEPTH, Node, Unreadable, compose, read_text
-
-MAX_VALUES = 200_000
+from proctor.spec.nodes import CORE, MAX_DEPTH, MAX_VALUES, Node, Unreadable, compose, read_text
 
 DataPath = tuple[str | int, ...]
 
@@ -176,10 +174,10 @@ class _Builder:
     def _count(self, node: Node, depth: int, values: int = 1) -> None:
         self.count += values
         if self.count > MAX_VALUES:
-            message = f"with its aliases written out, the file has over {MAX_VALUES:,} values"
+            message = f"the file has over {MAX_VALUES:,} values, its aliases written out"
             raise Unreadable(Problem(node.at, message, "use fewer aliases of aliases"))
         if depth > 2 * MAX_DEPTH:
-            message = f"with its aliases written out, the nesting is over {2 * MAX_DEPTH} levels"
+            message = f"the nesting is over {2 * MAX_DEPTH} levels, its aliases written out"
             raise Unreadable(Problem(node.at, message, "use fewer aliases of aliases"))
 
     def _problem(self, at: Position, message: str, remedy: str) -> None:

@@ -14,7 +14,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-MOST_SHOWN = 100
+MOST_SHOWN = 100  # problems of one file
+LONGEST = 600  # characters of one problem, which may quote the file
 
 
 @dataclass(frozen=True, order=True)
@@ -43,7 +44,8 @@ class Problem:
     @property
     def text(self) -> str:
         """The problem without its place."""
-        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+        text = f"{self.message}; {self.remedy}" if self.remedy else self.message
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 class SpecErrors(Exception):

@@ -79,9 +79,8 @@ def _without_templates(read: Document) -> dict[str, Any]:
 def _validate(
     data: dict[str, Any], read: Document, problems: list[Problem]
 ) -> tuple[Pipeline | None, Broken]:
-    data = copy.deepcopy(data)
     broken = Broken()
-    for _ in range(_ROUNDS):
+    for turn in range(_ROUNDS):
         try:
             pipeline = Pipeline.model_validate(data)
         except ValidationError as error:
@@ -90,6 +89,7 @@ def _validate(
             problems += _described_once(
                 [problem_of(item, read) for item in found[:MOST_SHOWN]], read
             )
+            data = copy.deepcopy(data) if turn == 0 else data  # the document keeps what is written
             for item in found:
                 _set_aside(data, item["loc"], broken)
         else:

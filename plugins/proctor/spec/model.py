@@ -31,6 +31,7 @@ MountType = Literal["directory", "file"]
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+_LONGEST_COMMAND = 10_000
 _HOST_PATH = re.compile(r"(/|~|\.\.?/|file:|[A-Za-z]:\\)")
 
 
@@ -71,6 +72,8 @@ def _memory(value: Any) -> Any:
 def _command(value: Any) -> Any:
     if not isinstance(value, str):
         return value
+    if len(value) > _LONGEST_COMMAND:
+        raise ValueError(f"the command is longer than {_LONGEST_COMMAND:,} characters|use a file")
     try:
         return shlex.split(value)
     except ValueError as error:
@@ -322,7 +325,7 @@ class Step(SpecModel):
     params: dict[str, JsonValue] = Field(default_factory=dict)
     inputs: dict[str, InputForm] = Field(default_factory=dict)
     outputs: dict[str, OutputForm] = Field(default_factory=dict)
-    mounts: Mounts = Mounts()
+    mounts: Mounts = Field(default_factory=Mounts)
     after: Names = ()
     next: NextForm = Next()
     matrix: dict[str, AxisForm] = Field(default_factory=dict)

@@ -19,6 +19,7 @@ from proctor.spec.errors import Position, Problem, did_you_mean
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
+MAX_VALUES = 100_000
 CORE = "tag:yaml.org,2002:"
 
 
@@ -104,6 +105,7 @@ class _Composer:
         self.open: list[Node] = []
         self.keys: list[Node | None] = []
         self.roots: list[Node] = []
+        self.count = 0
 
     def compose(self, events: Iterator[Any]) -> Node | None:
         for event in events:
@@ -112,6 +114,10 @@ class _Composer:
 
     def _take(self, event: Any) -> None:
         at = self._at(event)
+        self.count += 1
+        if self.count > 3 * MAX_VALUES:
+            message = f"the file has over {MAX_VALUES:,} values"
+            raise Unreadable(Problem(at, message, "data does not belong in a spec; fetch it"))
         if isinstance(event, yaml.ScalarEvent):
             self._add(self._anchor(event, Node("scalar", event.value, _scalar_tag(event), at)))
         elif isinstance(event, yaml.CollectionStartEvent):
