@@ -39,15 +39,15 @@ class Params(StageParams):
 
 def run(params: Params, io: StepIO) -> None:
     """Do as told; what was seen goes to the metrics."""
+    if params.ignore_term:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for _ in range(params.children):
+        subprocess.Popen(["sleep", "600"], start_new_session=True)
     for line in params.say:
         io.say(line)
     for number in range(params.spam_lines):
         print(f"line {number:06d} " + "x" * 80)
     sys.stdout.flush()
-    if params.ignore_term:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    for _ in range(params.children):
-        subprocess.Popen(["sleep", "600"], start_new_session=True)
     io.metrics["seen"] = _look(params, io)
     filled = bytearray()
     for _ in range(params.allocate_mb):

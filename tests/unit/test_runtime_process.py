@@ -90,7 +90,7 @@ def test_the_shim_keeps_the_deadline_alone(bench):
     state = bench.wait(handle)
     assert state.signal == signal.SIGKILL
     assert bench.runtime.collect(handle).failure.kind == "deadline"
-    assert not selfcheck._carrying(f"PROCTOR_STEP_DIR={handle.folder}/step".encode())
+    assert not selfcheck.living(handle)
 
 
 def test_a_killed_shim_takes_its_step_along_and_is_the_engines_failure(bench):
@@ -102,7 +102,7 @@ def test_a_killed_shim_takes_its_step_along_and_is_the_engines_failure(bench):
         time.sleep(0.05)
     assert bench.runtime.poll(handle).phase == "gone"
     assert bench.runtime.collect(handle).failure.kind == "engine"
-    assert not selfcheck._carrying(f"PROCTOR_STEP_DIR={handle.folder}/step".encode())
+    assert not selfcheck.living(handle)
 
 
 def test_a_kill_from_outside_is_told(bench):
@@ -117,7 +117,7 @@ def test_a_kill_from_outside_is_told(bench):
 def test_children_left_behind_are_ended(bench):
     handle = bench.start("litter", {"children": 3})
     assert bench.finish(handle).failure is None
-    assert not selfcheck._carrying(f"PROCTOR_STEP_DIR={handle.folder}/step".encode())
+    assert not selfcheck.living(handle)
 
 
 def test_a_recycled_pid_is_not_taken_for_ours():

@@ -145,6 +145,9 @@ class Runtime(Protocol):
 
     name: str
 
+    def describe(self) -> str:
+        """What a user should know before choosing it, in one sentence."""
+
     def start(self, request: StartRequest) -> Handle:
         """Start an attempt; returns as soon as it runs.
 

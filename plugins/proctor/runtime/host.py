@@ -28,15 +28,23 @@ def own_image(image: str) -> str | None:
 
 def own_images() -> tuple[str, ...]:
     """Names of the project's images, without their prefix."""
-    return tuple(sorted(p.parent.name for p in shipped("containers").glob("*/Dockerfile")))
+    return tuple(sorted(p.parent.name for p in shipped("containers").glob("*/requirements.txt")))
 
 
 def requirements(image: str) -> tuple[str, ...]:
-    """Names of the packages that one of the project's images holds."""
-    text = (shipped("containers") / image / "requirements.txt").read_text()
-    lines = (line.split("#")[0].strip() for line in text.splitlines())
-    found = (_REQUIREMENT.match(line) for line in lines)
-    return tuple(match[0] for match in found if match)
+    """Names of the packages that one of the project's images holds, ``-r`` lines followed."""
+    return tuple(_requirements(shipped("containers") / image / "requirements.txt"))
+
+
+def _requirements(path: Path) -> list[str]:
+    found: list[str] = []
+    for line in path.read_text().splitlines():
+        text = line.partition("#")[0].strip()
+        if text.startswith("-r "):
+            found += _requirements(path.parent / text[3:].strip())
+        elif name := _REQUIREMENT.match(text):
+            found.append(name[0])
+    return found
 
 
 def steps_package() -> Path:
@@ -47,11 +55,16 @@ def steps_package() -> Path:
     return Path(spec.origin).parent
 
 
+def steps_files() -> list[Path]:
+    """The package's files, sorted: code, rules, embedded data."""
+    found = (p for p in steps_package().rglob("*") if p.is_file())
+    return sorted(p for p in found if "__pycache__" not in p.parts)
+
+
 def steps_digest() -> str:
-    """Digest of all files of ``proctor_steps``: code, rules, embedded data."""
+    """Digest of all files of ``proctor_steps``."""
     root = steps_package()
-    files = sorted(p for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    return digest([[p.relative_to(root).as_posix(), file_sha256(p)] for p in files])
+    return digest([[p.relative_to(root).as_posix(), file_sha256(p)] for p in steps_files()])
 
 
 def code_identity(image: str) -> str:

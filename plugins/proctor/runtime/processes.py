@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,16 @@ def entry(pid: int) -> Entry | None:
 def boot_id() -> str:
     """Names this boot of the machine."""
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def started_at(pid: int) -> datetime | None:
+    """When a living process began."""
+    found = entry(pid)
+    if found is None:
+        return None
+    lines = (_PROC / "stat").read_text().splitlines()
+    booted = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+    return datetime.fromtimestamp(booted + found.started / os.sysconf("SC_CLK_TCK"), UTC)
 
 
 def identify(pid: int) -> str:

@@ -235,9 +235,10 @@ def check_stop(bench: Bench) -> None:
     """Stop ends the step and its children, even unwilling ones; stopping twice is fine."""
     act = {"say": ["ready"], "children": 2, "ignore_term": True, "seconds": 600}
     handle = bench.start("stopped", act)
-    with _alive_afterwards(bench, handle):
+    with _none_left(bench, handle):
         bench.wait_for_line(handle, "ready")
         expect(bench.runtime.poll(handle).phase == "running", "it does not run")
+        expect(bench.script is not None or len(living(handle)) >= 3, "its children are not seen")
         begun = time.monotonic()
         bench.runtime.stop(handle, grace_seconds=1.0)
         expect(time.monotonic() - begun < 20, "stop took longer than its grace")
@@ -333,35 +334,28 @@ def fake_script(runtime: Any) -> Callable[[str, dict[str, Any]], None]:
 
 
 @contextmanager
-def _alive_afterwards(bench: Bench, handle: Handle) -> Iterator[None]:
-    """Nothing of the step may be left in the process table."""
-    marker = _marker(bench, handle)
+def _none_left(bench: Bench, handle: Handle) -> Iterator[None]:
+    """Nothing of the step may be in the process table afterwards, though there was something."""
     yield
-    if marker is None:
-        return
-    left = _carrying(marker)
+    left = living(handle) if bench.script is None else []
     expect(not left, f"processes {left} are left")
 
 
-def _marker(bench: Bench, handle: Handle) -> bytes | None:
-    """What the step's processes carry in their environment, as this host sees it."""
-    if bench.script is not None:
-        return None
-    name = "/proctor/step" if bench.runtime.name == "docker" else f"{handle.folder}/step"
-    return f"PROCTOR_STEP_DIR={name}".encode() if bench.runtime.name == "process" else None
-
-
-def _carrying(marker: bytes) -> list[int]:
-    left = []
+def living(handle: Handle) -> list[int]:
+    """Living processes of a step: by their environment or, in a container, by their cgroup."""
+    marker = f"PROCTOR_STEP_DIR={handle.folder}/step".encode()
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                if marker in (entry / "environ").read_bytes().split(b"\0") and state not in "ZX":
-                    left.append(int(entry.name))
+                state = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+                ours = marker in (entry / "environ").read_bytes().split(b"\0")
+                contained = handle.id in (entry / "cgroup").read_text()
             except OSError:
                 continue
-    return left
+            if (ours or contained) and state not in "ZX":
+                found.append(int(entry.name))
+    return found
 
 
 def _files(store: LocalArtifacts, uri: str) -> list[str]:

@@ -1,0 +1,166 @@
+"""What a container is given: the hardened settings of one attempt, as the engine wants them.
+
+A container gets no network, a read-only root, no capabilities, an unprivileged user, and limits
+on memory, processes and log, unless the request asks for more.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from docker.types import DeviceRequest, LogConfig, Mount
+
+from proctor.runtime.artifacts import LocalArtifacts
+from proctor.runtime.attempt import CACHE_MOUNT, SECRETS_MOUNT, STEP_MOUNT, Attempt
+from proctor.runtime.base import (
+    LABEL_ATTEMPT,
+    LABEL_HOME,
+    LABEL_PIPELINE,
+    LABEL_RUN,
+    LABEL_STEP,
+    StartRequest,
+)
+from proctor_steps.contract import STEP_DIR_VARIABLE, digest
+
+# Whoever runs Proctor as root still gets steps without a privileged user.
+UNPRIVILEGED = 10001
+PIDS_LIMIT = 1024
+# Without a writable /tmp, data loaders with workers hang for ever; they share memory in /dev/shm.
+TMPFS = {"/tmp": "rw,noexec,nosuid,nodev,size=512m"}  # noqa: S108
+SHM_SIZE = "256m"
+LOG_LIMIT = {"max-size": "16m", "max-file": "2"}
+# The waiter stops a step at its deadline; this one acts where no waiter is left.
+_LATE_SECONDS = 30
+_PYTHON = "/opt/venv/bin/python"
+
+
+def user() -> tuple[int, int]:
+    """uid and gid of the steps: the invoking user's, but never root's."""
+    if os.geteuid() == 0:
+        return UNPRIVILEGED, UNPRIVILEGED
+    return os.geteuid(), os.getegid()
+
+
+def container_name(attempt: Attempt) -> str:
+    """The same for every starter of an attempt, so that the engine lets only one succeed."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "-", attempt.name.step)[:40]
+    whole = digest([str(attempt.home), *map(str, attempt.name)])[:16]
+    return f"proctor-{readable}-{attempt.name.attempt}-{whole}"
+
+
+def labels(attempt: Attempt) -> dict[str, str]:
+    """By these the attempt is found again."""
+    name = attempt.name
+    return {
+        LABEL_HOME: str(attempt.home),
+        LABEL_PIPELINE: name.pipeline,
+        LABEL_RUN: name.run,
+        LABEL_STEP: name.step,
+        LABEL_ATTEMPT: str(name.attempt),
+    }
+
+
+def settings(
+    attempt: Attempt, request: StartRequest, store: LocalArtifacts, image_id: str, *, own: bool
+) -> dict[str, Any]:
+    """Arguments of the SDK's ``containers.create``."""
+    uid, gid = user()
+    return {
+        "image": image_id,
+        "name": container_name(attempt),
+        "labels": labels(attempt),
+        "environment": _environment(),
+        "user": f"{uid}:{gid}",
+        "mounts": list(_mounts(attempt, request, store)),
+        "network_mode": "bridge" if request.network else "none",
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "mem_limit": request.resources.memory,
+        "memswap_limit": request.resources.memory,
+        "pids_limit": PIDS_LIMIT,
+        "tmpfs": TMPFS,
+        "shm_size": SHM_SIZE,
+        "log_config": LogConfig(type=LogConfig.types.JSON, config=LOG_LIMIT),
+        "stop_signal": "SIGTERM",
+        "healthcheck": {"test": ["NONE"]},
+        **_command(request, own=own),
+        **_cpus(request),
+        **_gpus(request),
+    }
+
+
+def give_away(attempt: Attempt, request: StartRequest, store: LocalArtifacts) -> None:
+    """Let the container's user write where the step must, when that is not this user."""
+    uid, gid = user()
+    if uid == os.geteuid():
+        return
+    places = [attempt.step_dir, attempt.secrets]
+    places += [store.staged(attempt.name, output.name) for output in request.outputs]
+    if request.cache:
+        places.append(attempt.home / "cache")
+    for root in places:
+        for folder, _, files in os.walk(root):
+            for path in [folder, *(os.path.join(folder, file) for file in files)]:  # noqa: PTH118
+                os.lchown(path, uid, gid)
+
+
+def _command(request: StartRequest, *, own: bool) -> dict[str, Any]:
+    if not own:
+        return {"command": list(request.command), "init": True}
+    # As the container's first process, Python would not hear SIGTERM; timeout passes it on.
+    late = math.ceil(request.deadline_seconds) + _LATE_SECONDS
+    command = ["timeout", "--kill-after=10", str(late), _PYTHON, "-m", "proctor_steps"]
+    return {"entrypoint": [], "command": [*command, *request.command], "working_dir": "/tmp"}  # noqa: S108
+
+
+def _environment() -> dict[str, str]:
+    return {
+        STEP_DIR_VARIABLE: STEP_MOUNT,
+        "HOME": "/tmp",  # noqa: S108
+        "TMPDIR": "/tmp",  # noqa: S108
+        "TZ": "UTC",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _mounts(attempt: Attempt, request: StartRequest, store: LocalArtifacts) -> Iterator[Mount]:
+    yield _bind(STEP_MOUNT, str(attempt.step_dir))
+    for source in request.inputs:
+        yield _bind(source.mount_path, str(store.path(source.uri)), read_only=True)
+    for output in request.outputs:
+        yield _bind(output.mount_path, str(store.staged(attempt.name, output.name)))
+    for given in request.sources:
+        yield _bind(given.mount_path, given.host_path, read_only=True)
+    if request.cache:
+        yield _bind(CACHE_MOUNT, str(attempt.home / "cache"))
+    if request.secrets:
+        yield _bind(SECRETS_MOUNT, str(attempt.secrets), read_only=True)
+
+
+def _bind(target: str, source: str, *, read_only: bool = False) -> Mount:
+    # Mounts, not "source:target" texts: run ids hold colons.
+    return Mount(target=target, source=source, type="bind", read_only=read_only)
+
+
+def _cpus(request: StartRequest) -> dict[str, Any]:
+    """A quota, but none for what measures: it throttles the tails. That gets whole processors."""
+    wanted = min(request.resources.cpus, os.cpu_count() or 1)
+    if not wanted:
+        return {}
+    if not request.exclusive:
+        return {"nano_cpus": int(wanted * 1e9)}
+    allowed = sorted(os.sched_getaffinity(0))[: math.ceil(wanted)]
+    return {"cpuset_cpus": ",".join(map(str, allowed))}
+
+
+def _gpus(request: StartRequest) -> dict[str, Any]:
+    count = request.resources.gpus
+    if not count:
+        return {}
+    return {"device_requests": [DeviceRequest(count=count, capabilities=[["gpu"]])]}
