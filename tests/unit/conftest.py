@@ -38,7 +38,7 @@ def run_stage(tmp_path: Path) -> RunStage:
         mounts += [Mount(name=n, kind="input", path=str(p)) for n, p in (inputs or {}).items()]
         if cache:
             cache.mkdir(exist_ok=True)
-            mounts.append(Mount(name="downloads", kind="cache", path=str(cache)))
+            mounts.append(Mount(name="cache", kind="cache", path=str(cache)))
         if secret:
             mounts.append(Mount(name="s3", kind="secret", path=str(secret)))
         contract = Contract(pipeline="p", run="r", step="s", params=params, mounts=tuple(mounts))

@@ -248,6 +248,7 @@ def test_modes_and_owners_are_not_taken_over(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "out" / "tool").stat().st_mode) & 0o7111 == 0
 
 
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=12) | st.sampled_from(["..", "../x", "/x", "a/./b", "a//b"])))
 def test_no_name_that_is_taken_leads_out(names: list[str]) -> None:
     taken = Names("here")

@@ -1,4 +1,4 @@
-"""The licence filter: MLPerf's rule on real annotations, and what it says of files that are none."""
+"""The licence filter: MLPerf's rule on real annotations, and what it says of other files."""
 
 from __future__ import annotations
 
@@ -119,6 +119,18 @@ def test_all_licences_are_kept_with_a_warning(dataset: dict[str, Path], run_stag
     result, out = run_stage(STAGE, {"licences": "all"}, inputs=dataset)
     assert len(list((out / "val2017").iterdir())) == 4
     assert [(f.rule, f.severity) for f in result.findings] == [("licence_filter", "warning")]
+
+
+def test_without_licences_all_can_be_kept(dataset: dict[str, Path], run_stage: Any) -> None:
+    value = coco()
+    del value["licenses"]
+    for image in value["images"]:
+        del image["license"]
+    (dataset["annotations"] / "some.json").write_text(json.dumps(value))
+    result, out = run_stage(STAGE, {"licences": "all"}, inputs=dataset, attempt="1")
+    assert result.status == "ok" and len(list((out / "val2017").iterdir())) == 4
+    result, _ = run_stage(STAGE, {}, inputs=dataset, attempt="2")
+    assert result.status == "data_error" and "licenses: missing" in result.message
 
 
 def test_inputs_are_not_changed(dataset: dict[str, Path], run_stage: Any) -> None:

@@ -40,13 +40,16 @@ def onnx_model() -> onnx.ModelProto:
 
 IR = """<?xml version="1.0"?>
 <net name="m" version="11"><layers>
- <layer id="0" name="in" type="Parameter" version="opset1"><data shape="?,3" element_type="f16"/>
-  <output><port id="0" precision="FP16" names="images,alias"><dim>-1</dim><dim>3</dim></port></output></layer>
- <layer id="1" name="w" type="Const" version="opset1"><data element_type="f32" offset="4" size="8"/></layer>
- <layer id="2" name="loop" type="Loop" version="opset5"><body><layers>
-  <layer id="0" name="inner" type="Parameter"><output><port id="0" precision="I64"/></output></layer>
- </layers></body><output><port id="3" precision="I64" names="boxes"><dim>1</dim></port></output></layer>
- <layer id="3" name="res" type="Result" version="opset1"><input><port id="0" precision="I64"><dim>1</dim></port></input></layer>
+ <layer id="0" name="in" type="Parameter"><data shape="?,3" element_type="f16"/>
+  <output><port id="0" precision="FP16" names="images,alias"><dim>-1</dim><dim>3</dim></port>
+  </output></layer>
+ <layer id="1" name="w" type="Const"><data element_type="f32" offset="4" size="8"/></layer>
+ <layer id="2" name="loop" type="Loop"><body><layers>
+  <layer id="0" name="inner" type="Parameter"><output><port id="0" precision="I64"/></output>
+  </layer></layers></body>
+  <output><port id="3" precision="I64" names="boxes"><dim>1</dim></port></output></layer>
+ <layer id="3" name="res" type="Result">
+  <input><port id="0" precision="I64"><dim>1</dim></port></input></layer>
 </layers><edges><edge from-layer="2" from-port="3" to-layer="3" to-port="0"/></edges></net>"""
 
 

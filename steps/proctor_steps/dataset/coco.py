@@ -16,9 +16,13 @@ Entry = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Coco:
-    """A checked annotation file; ``whole`` is all of it, as it was."""
+    """A checked annotation file; ``whole`` is all of it, as it was.
+
+    ``licensed``: every image has a licence of the file's list; otherwise that was not looked at.
+    """
 
     whole: Mapping[str, Any]
+    licensed: bool = True
 
     @property
     def images(self) -> Sequence[Entry]:
@@ -32,8 +36,8 @@ class Coco:
 
     @property
     def licences(self) -> Sequence[Entry]:
-        """``licenses``, in the file's spelling."""
-        return self.whole["licenses"]  # type: ignore[no-any-return]
+        """``licenses``, in the file's spelling; none where the file was taken without."""
+        return self.whole.get("licenses", []) if self.licensed else []
 
 
 def load_json(path: Path, where: str) -> Any:
@@ -59,15 +63,21 @@ def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is no value that JSON has")
 
 
-def check_coco(value: Any, where: str) -> Coco:
+def check_coco(value: Any, where: str, licensed: bool = True) -> Coco:
     """Check that a value has the shape of COCO's instances files.
+
+    Args:
+        licensed: whether every image has to have a licence.
 
     Raises:
         DataError: lists what is wrong, by key.
     """
-    problems = list(_shape(value))
+    lists = ("images", "annotations", "categories", *(["licenses"] if licensed else []))
+    problems = list(_shape(value, lists))
     if not problems:
-        problems = [*_licences(value), *_categories(value), *_images(value), *_boxes(value)]
+        problems = [*_categories(value), *_images(value), *_boxes(value)]
+    if not problems and licensed:
+        problems = list(_licences(value))
     if problems:
         more = f"\n  … and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise DataError(
@@ -75,14 +85,14 @@ def check_coco(value: Any, where: str) -> Coco:
             + "\n".join(f"  {problem}" for problem in problems[:_SHOWN])
             + f"{more}\nGive the instances_*.json that belongs to the images."
         )
-    return Coco(value)
+    return Coco(value, licensed)
 
 
-def _shape(value: Any) -> Iterator[str]:
+def _shape(value: Any, lists: Sequence[str]) -> Iterator[str]:
     if not isinstance(value, dict):
         yield f"the top is a {type(value).__name__}, an object was expected"
         return
-    for key in ("images", "annotations", "categories", "licenses"):
+    for key in lists:
         if key not in value:
             yield f"{key}: missing"
         elif not isinstance(value[key], list):
@@ -99,6 +109,8 @@ def _shape(value: Any) -> Iterator[str]:
 def _licences(value: Entry) -> Iterator[str]:
     yield from _fields("licenses", value["licenses"], {"id": _is_int, "url": _is_text})
     yield from _twice("licenses", value["licenses"], "id")
+    yield from _fields("images", value["images"], {"license": _is_int})
+    yield from _points("images", value["images"], "license", "licenses", _ids(value["licenses"]))
 
 
 def _categories(value: Entry) -> Iterator[str]:
@@ -113,12 +125,10 @@ def _images(value: Entry) -> Iterator[str]:
         "file_name": _is_file_name,
         "width": _is_size,
         "height": _is_size,
-        "license": _is_int,
     }
     yield from _fields("images", images, checks)
     yield from _twice("images", images, "id")
     yield from _twice("images", images, "file_name")
-    yield from _points("images", images, "license", "licenses", _ids(value["licenses"]))
 
 
 def _boxes(value: Entry) -> Iterator[str]:

@@ -128,18 +128,18 @@ def filtered(coco: Coco, kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def by_licence(coco: Coco, kept: Sequence[Mapping[str, Any]]) -> dict[str, JsonValue]:
     """How many images each licence has and how many of them are kept, by the licence's id."""
-    total = Counter(image.get("license") for image in coco.images)
-    left = Counter(image.get("license") for image in kept)
-    known = {licence["id"]: licence for licence in coco.licences}
-    every = [*known, *(key for key in total if key not in known)]
+    if not coco.licensed:
+        return {}
+    total = Counter(image["license"] for image in coco.images)
+    left = Counter(image["license"] for image in kept)
     return {
-        str(key): {
-            "name": str(known.get(key, {}).get("name", "")),
-            "url": str(known.get(key, {}).get("url", "")),
-            "total": total[key],
-            "kept": left[key],
+        str(licence["id"]): {
+            "name": str(licence.get("name", "")),
+            "url": licence["url"],
+            "total": total[licence["id"]],
+            "kept": left[licence["id"]],
         }
-        for key in every
+        for licence in coco.licences
     }
 
 
@@ -149,7 +149,7 @@ def run(params: Params, io: StepIO) -> None:
     folder = io.input("annotations")
     path = find_annotations(folder)
     where = path.relative_to(folder).as_posix()
-    coco = check_coco(load_json(path, where), where)
+    coco = _read(path, where, params.licences)
     kept = select(coco.images, coco.licences, params.licences)
     if not kept:
         raise DataError(
@@ -160,6 +160,13 @@ def run(params: Params, io: StepIO) -> None:
     _copy_all(find_images(io.input("images"), names), out / IMAGES, io)
     _write_json(out / "annotations" / ANNOTATIONS, filtered(coco, kept))
     _tell(params, coco, kept, names, out, io)
+
+
+def _read(path: Path, where: str, rule: str) -> Coco:
+    """The annotations; where every image is kept, those without licences will do."""
+    value = load_json(path, where)
+    licensed = rule != "all" or (isinstance(value, dict) and "licenses" in value)
+    return check_coco(value, where, licensed)
 
 
 def _tell(

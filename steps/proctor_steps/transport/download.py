@@ -1,6 +1,7 @@
 """The store of fetched files, and how a file gets into it whole.
 
-Layout below the store's folder (the site's ``downloads`` cache, or a hidden folder of the output)::
+Layout below the store's folder (``downloads`` in the site's cache, or a hidden folder of the
+output)::
 
     files/ab/abcd…        whole files, named by the sha256 of their content
     sources/<key>.json    what a source gave last: its version and the content's sha256

@@ -146,12 +146,12 @@ def _from_here(
 def _from_afar(
     params: FetchParams, scheme: str, out: Path, io: StepIO, keep_packed: Callable[[Path], bool]
 ) -> None:
-    cache = io.optional("cache", "downloads")
+    cache = next((Path(m.path) for m in io.contract.mounts if m.kind == "cache"), None)
     retries = Retries(attempts=params.retries)
     with _opened(params, scheme, io) as source:
         io.say(f"fetching {source.where}")
         files = retry(source.files, source.where, retries, io.say)
-        store = Store(cache or out / WORK)
+        store = Store(cache / "downloads" if cache else out / WORK)
         meter = Meter(io, sum(file.size or 0 for file in files), "fetching")
         downloader = Downloader(store, retries, meter.gained, meter.expects, meter.say)
         arrivals = _get_all(downloader, files, params.sha256 if source.single else "")
