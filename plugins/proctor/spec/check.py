@@ -7,61 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
 
-from pydantic import JsonValue
-
-from proctor.spec import graph
+from proctor.spec import check_params, graph
+from proctor.spec.check_params import PARAM_NAME, REFERENCE
+from proctor.spec.context import Broken, Context
 from proctor.spec.document import DataPath
 from proctor.spec.errors import Problem, did_you_mean
-from proctor.spec.model import Axis, ParamSpec, Pipeline, SourceRef, Step, is_host_path
-from proctor.spec.values import misfit
+from proctor.spec.model import Pipeline, SourceRef, Step
 
 STEP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 PIPELINE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-PARAM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-REFERENCE = re.compile(r"\$\{([^{}]*)\}?")
 IMAGE = re.compile(r"[a-z0-9][\w./:@-]*")
-
-
-@dataclass
-class Broken:
-    """What was set aside already; rules that would judge it again keep silent."""
-
-    steps: set[int] = field(default_factory=set)
-    params: set[str] = field(default_factory=set)
-    top: set[str] = field(default_factory=set)
-
-
-@dataclass
-class Context:
-    """The pipeline under check, with what several rules look up."""
-
-    pipeline: Pipeline
-    broken: Broken
-
-    @cached_property
-    def index(self) -> dict[str, int]:
-        """Step id -> its first position in the list."""
-        found: dict[str, int] = {}
-        for number, step in enumerate(self.pipeline.steps):
-            found.setdefault(step.id, number)
-        return found
-
-    def step(self, id: str) -> Step:
-        """The step of an id that exists."""
-        return self.pipeline.steps[self.index[id]]
-
-    def at(self, path: DataPath, message: str, remedy: str = "") -> Problem:
-        """A problem at the value of a path."""
-        return Problem(self.pipeline.where(*path), message, remedy)
-
-    def at_key(self, path: DataPath, message: str, remedy: str = "") -> Problem:
-        """A problem at the key of a path."""
-        return Problem(self.pipeline.where_key(*path), message, remedy)
 
 
 def check(pipeline: Pipeline, broken: Broken | None = None) -> Iterator[Problem]:
@@ -79,7 +36,7 @@ def warnings(pipeline: Pipeline) -> list[Problem]:
         for key in sorted({"on_error", "cpu_share", "mem_limit"} & step.model_fields_set):
             remedy = "MedPerf ignores it, too" if key == "on_error" else "use 'resources'"
             found.append(context.at_key(("steps", number, key), f"{key!r} has no effect", remedy))
-    used = {name for _, name in _param_references(context)}
+    used = {name for _, name in check_params.param_references(context)}
     for name in pipeline.params:
         if name not in used:
             found.append(context.at_key(("params", name), f"the parameter {name!r} is never used"))
@@ -198,18 +155,6 @@ def _publish(context: Context) -> Iterator[Problem]:
                 yield context.at(path, message, "write output/file; * and ? are patterns")
 
 
-def _host_paths(context: Context) -> Iterator[Problem]:
-    remedy = "a spec never does; make it a parameter of type uri and give it at the run"
-    for path, text in _texts(context):
-        if "params" in path and text.startswith("file:"):
-            yield context.at(path, f"{text!r} names a place on the host", remedy)
-    for name, param in context.pipeline.params.items():
-        default = param.default
-        if param.type == "uri" and isinstance(default, str) and is_host_path(default):
-            message = f"{default!r} names a place on the host"
-            yield context.at(("params", name, "default"), message, remedy)
-
-
 # --- references to steps and mounts --------------------------------------------------------------
 
 
@@ -280,119 +225,6 @@ def _cycles(context: Context) -> Iterator[Problem]:
         yield context.at(path, f"the steps form a cycle: {' -> '.join(cycle)}", remedy)
 
 
-# --- parameters and cells ------------------------------------------------------------------------
-
-
-def _param_specs(context: Context) -> Iterator[Problem]:
-    for name, param in context.pipeline.params.items():
-        if name not in context.broken.params:
-            yield from _param_spec(context, ("params", name), param)
-
-
-def _param_spec(context: Context, path: DataPath, param: ParamSpec) -> Iterator[Problem]:
-    name, listed = path[-1], param.type in ("choice", "choices")
-    if listed and not param.choices:
-        yield context.at_key(path, f"{name!r} is a {param.type} without choices", "add 'choices:'")
-        return
-    for key, fits in (("choices", listed), *((k, param.type in ("number", "integer"))
-                                             for k in ("minimum", "maximum"))):  # fmt: skip
-        if key in param.model_fields_set and not fits:
-            message = f"a parameter of type {param.type} has no {key!r}"
-            yield context.at_key((*path, key), message, "remove it, or change the type")
-    if len(set(param.choices)) != len(param.choices):
-        yield context.at((*path, "choices"), f"{name!r} lists a choice twice", "remove one")
-    given = "default" in param.model_fields_set
-    if param.required and given:
-        message = f"{name!r} is required and has a default, too"
-        yield context.at_key((*path, "required"), message, "remove one of them")
-    elif not param.required and not given and param.type not in ("string", "uri"):
-        yield context.at_key(path, f"{name!r} has no default", "add one, or 'required: true'")
-    elif given and (problem := misfit(param, param.default)):
-        yield context.at((*path, "default"), f"the default of {name!r} {problem[0]}", problem[1])
-
-
-def _texts(context: Context) -> Iterator[tuple[DataPath, str]]:
-    """Every text in which ``${...}`` is filled in, with its path."""
-    for number, step in enumerate(context.pipeline.steps):
-        path: DataPath = ("steps", number)
-        yield (*path, "image"), step.image
-        yield (*path, "title"), step.title
-        for word in step.command:
-            yield (*path, "command"), word
-        for name, value in step.params.items():
-            yield from _leaves((*path, "params", name), value)
-
-
-def _leaves(path: DataPath, value: JsonValue) -> Iterator[tuple[DataPath, str]]:
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _leaves((*path, index), item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves((*path, key), item)
-
-
-def _references(context: Context) -> Iterator[Problem]:
-    params = context.pipeline.params
-    for path, text in _texts(context):
-        axes = context.pipeline.steps[int(path[1])].matrix
-        for match in REFERENCE.finditer(text):
-            kind, _, name = match[1].partition(".")
-            if kind not in ("params", "matrix") or not name or not match[0].endswith("}"):
-                remedy = "write ${params.NAME} or ${matrix.AXIS}"
-                yield context.at(path, f"{match[0]!r} refers to nothing", remedy)
-                continue
-            if kind == "matrix" and name not in axes and path[1] not in context.broken.steps:
-                message = f"this step's matrix has no axis {name!r}"
-                yield context.at(path, message, did_you_mean(name, axes))
-            elif kind == "params" and name not in params and "params" not in context.broken.top:
-                message = f"there is no parameter {name!r}"
-                yield context.at(path, message, did_you_mean(name, params))
-
-
-def _param_references(context: Context) -> Iterator[tuple[DataPath, str]]:
-    for path, text in _texts(context):
-        for match in REFERENCE.finditer(text):
-            if match[1].startswith("params."):
-                yield path, match[1].removeprefix("params.")
-    for number, step in enumerate(context.pipeline.steps):
-        for name, axis in step.matrix.items():
-            if axis.param:
-                yield ("steps", number, "matrix", name), axis.param
-
-
-def _matrices(context: Context) -> Iterator[Problem]:
-    for number, step in enumerate(context.pipeline.steps):
-        for name, axis in step.matrix.items():
-            path: DataPath = ("steps", number, "matrix", name)
-            if not PARAM_NAME.fullmatch(name):
-                yield context.at_key(path, f"{name!r} is no axis name", "use letters and digits")
-            yield from _axis(context, path, axis)
-
-
-def _axis(context: Context, path: DataPath, axis: Axis) -> Iterator[Problem]:
-    params = context.pipeline.params
-    if axis.param in context.broken.params or "params" in context.broken.top:
-        return
-    if axis.param and axis.param not in params:
-        message = f"there is no parameter {axis.param!r}"
-        yield context.at(path, message, did_you_mean(axis.param, params))
-        return
-    if axis.param and params[axis.param].type != "choices":
-        message = f"the parameter {axis.param!r} is of type {params[axis.param].type}"
-        yield context.at(path, message, "an axis needs one of type choices")
-        return
-    values = params[axis.param].choices if axis.param else axis.values
-    if len(set(values)) != len(values) and not axis.param:
-        yield context.at(path, "the axis lists a cell twice", "remove one")
-    for value in values:
-        if not CELL.fullmatch(value):
-            message = f"{value!r} cannot be a cell"
-            yield context.at(path, message, "use letters, digits, '_' and '-'")
-
-
 RULES = (
     _ids,
     _mount_names,
@@ -400,12 +232,12 @@ RULES = (
     _names_of_things,
     _kinds,
     _publish,
-    _host_paths,
+    check_params.host_paths,
     _outputs_exist,
     _steps_exist,
     _definitions_exist,
     _cycles,
-    _param_specs,
-    _references,
-    _matrices,
+    check_params.param_specs,
+    check_params.references,
+    check_params.matrices,
 )

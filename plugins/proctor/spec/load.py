@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from proctor.spec import document
-from proctor.spec.check import Broken, check, warnings
+from proctor.spec.check import check, warnings
+from proctor.spec.context import Broken
 from proctor.spec.document import DataPath, Document
 from proctor.spec.errors import MOST_SHOWN, Problem, SpecErrors
 from proctor.spec.fit import aliases, problem_of

@@ -7,154 +7,35 @@ apart from what it means: references and graph rules are checked in check.py.
 
 from __future__ import annotations
 
-import re
-import shlex
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    PrivateAttr,
-    WithJsonSchema,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PrivateAttr
 
 from proctor.spec.document import DataPath, Document
 from proctor.spec.errors import Position, Problem
+from proctor.spec.forms import (
+    TEXT,
+    TEXTS,
+    Command,
+    Duration,
+    Flag,
+    Memory,
+    Names,
+    Number,
+    Or,
+    Text,
+    Whole,
+    axis_form,
+    either,
+    input_form,
+    next_form,
+    output_form,
+    source_form,
+)
 
 ParamType = Literal["string", "number", "integer", "boolean", "choice", "choices", "uri"]
 Reuse = Literal["across_runs", "within_run", "never"]
 MountType = Literal["directory", "file"]
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
-_BINARY = {"k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
-_LONGEST_COMMAND = 10_000
-_HOST_PATH = re.compile(r"(/|~|\.\.?/|file:|[A-Za-z]:\\)")
-
-
-def is_host_path(text: str) -> bool:
-    """Whether a text names a place on the machine that runs the pipeline."""
-    return bool(_HOST_PATH.match(text))
-
-
-# --- forms of values -----------------------------------------------------------------------------
-
-
-def _duration(value: Any) -> Any:
-    if isinstance(value, str):
-        value = value[:40]  # the pattern takes its time over long text
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", value)
-        if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*([smhd])\s*", "", value.strip()):
-            raise ValueError(f"{value!r} is no duration|write 90s, 15m, 2h, 1h30m or seconds")
-        return sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{_shown(value)} is no duration|write 90s, 15m, 2h, 1h30m or seconds")
-    return value
-
-
-def _memory(value: Any) -> Any:
-    hint = "write 512MiB, 4GiB, 2GB or bytes"
-    if isinstance(value, str):
-        value = value[:40]
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", value.strip(), re.IGNORECASE)
-        if match is None or (match[3] and not match[2]):
-            raise ValueError(f"{value!r} is no amount of memory|{hint}")
-        factor = (_BINARY if match[3] else _BYTES)[match[2].lower()]
-        return int(float(match[1]) * factor)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{_shown(value)} is no amount of memory|{hint}")
-    return value
-
-
-def _command(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if len(value) > _LONGEST_COMMAND:
-        raise ValueError(f"the command is longer than {_LONGEST_COMMAND:,} characters|use a file")
-    try:
-        return shlex.split(value)
-    except ValueError as error:
-        raise ValueError(
-            f"the command does not split into words: {error}|mend its quotes"
-        ) from None
-
-
-def _source(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if is_host_path(value):
-        raise ValueError(
-            f"{value!r} names a place on the host|"
-            "a spec never does; use step.output, or a parameter of type uri and a fetch step"
-        )
-    step, dot, output = value.rpartition(".")
-    if not (dot and step and output):
-        raise ValueError(f"{value!r} names no output|write step.output")
-    return {"step": step, "mount": output}
-
-
-def _input(value: Any) -> Any:
-    return {"from": value} if isinstance(value, str) else value
-
-
-def _output(value: Any) -> Any:
-    return {"type": value} if isinstance(value, str) else value
-
-
-def _names(value: Any) -> Any:
-    return [value] if isinstance(value, str) else [] if value is None else value
-
-
-def _axis(value: Any) -> Any:
-    if isinstance(value, str):
-        match = re.fullmatch(r"\$\{params\.([A-Za-z_][A-Za-z0-9_]*)\}", value)
-        if match is None:
-            raise ValueError(f"{value!r} is no axis|write a list, or ${{params.NAME}}")
-        return {"param": match[1]}
-    if not isinstance(value, list) or not value:
-        raise ValueError("an axis is a list with one value or more|or ${params.NAME}")
-    for item in value:
-        if isinstance(item, bool) or not isinstance(item, str | int):
-            raise ValueError(f"{_shown(item)} cannot be a cell|cells are text or whole numbers")
-    return {"values": [str(item) for item in value]}
-
-
-def _next(value: Any) -> Any:
-    if value is None or isinstance(value, str | list):
-        return {"to": _names(value)}
-    if isinstance(value, dict) and "to" in value:
-        raise ValueError("a conditional next has if, else and wait|an unconditional one is a name")
-    return value
-
-
-def _shown(value: Any) -> str:
-    return "a mapping" if isinstance(value, dict) else repr(value)[:60]
-
-
-Text = Annotated[str, Field(strict=True)]
-Flag = Annotated[bool, Field(strict=True)]
-Whole = Annotated[int, Field(strict=True)]
-Number = Annotated[float, Field(strict=True)]
-
-
-def _either(*schemas: dict[str, Any]) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": list(schemas)})
-
-
-_TEXT: dict[str, Any] = {"type": "string"}
-_TEXTS: dict[str, Any] = {"type": "array", "items": _TEXT}
-_NUMBER: dict[str, Any] = {"type": "number", "minimum": 0}
-
-Duration = Annotated[Number, BeforeValidator(_duration), Field(ge=0), _either(_TEXT, _NUMBER)]
-Memory = Annotated[Whole, BeforeValidator(_memory), Field(gt=0), _either(_TEXT, _NUMBER)]
-Command = Annotated[tuple[Text, ...], BeforeValidator(_command), _either(_TEXT, _TEXTS)]
-Names = Annotated[tuple[Text, ...], BeforeValidator(_names), _either(_TEXT, _TEXTS)]
-
-
-# --- the parts of a pipeline ---------------------------------------------------------------------
 
 
 class SpecModel(BaseModel):
@@ -172,8 +53,8 @@ class SourceRef(SpecModel):
 
 Source = Annotated[
     SourceRef,
-    BeforeValidator(_source),
-    _either({"type": "string", "pattern": r"^.+\..+$"}, {"$ref": "#/$defs/SourceRef"}),
+    BeforeValidator(source_form),
+    Or({"type": "string", "pattern": r"^.+\..+$"}),
 ]
 
 
@@ -192,13 +73,11 @@ class OutputSpec(SpecModel):
     mount_path: Text = ""
 
 
-InputForm = Annotated[
-    InputSpec, BeforeValidator(_input), _either(_TEXT, {"$ref": "#/$defs/InputSpec"})
-]
+InputForm = Annotated[InputSpec, BeforeValidator(input_form), Or(TEXT)]
 OutputForm = Annotated[
     OutputSpec,
-    BeforeValidator(_output),
-    _either({"enum": ["directory", "file"]}, {"$ref": "#/$defs/OutputSpec"}),
+    BeforeValidator(output_form),
+    Or({"enum": ["directory", "file"]}),
 ]
 
 
@@ -232,8 +111,8 @@ class Next(SpecModel):
 
 NextForm = Annotated[
     Next,
-    BeforeValidator(_next),
-    _either({"type": "null"}, _TEXT, _TEXTS, {"$ref": "#/$defs/Next"}),
+    BeforeValidator(next_form),
+    Or({"type": "null"}, TEXT, TEXTS),
 ]
 
 
@@ -246,8 +125,8 @@ class Axis(SpecModel):
 
 AxisForm = Annotated[
     Axis,
-    BeforeValidator(_axis),
-    _either(
+    BeforeValidator(axis_form),
+    either(
         {"type": "string", "pattern": r"^\$\{params\.[A-Za-z_][A-Za-z0-9_]*\}$"},
         {"type": "array", "minItems": 1, "items": {"type": ["string", "integer"]}},
     ),
