@@ -1,0 +1,93 @@
+"""Every container step of a shipped pipeline fits the stage that it runs, checked by the stages'
+own models: a renamed parameter, input or output fails here, not half an hour into a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import JsonValue
+
+from proctor.plan.compile import load_plan
+from proctor.plan.model import Plan, PlanStep, resolve
+from proctor.plan.params import check_params
+from proctor.shipped import find_spec, shipped
+from proctor.spec.load import load_pipeline
+from proctor_steps.__main__ import STAGES
+
+NAMES = ("demo", "yolo-coco")
+IMAGES = {"proctor/steps", "proctor/sut-onnxruntime", "proctor/sut-openvino", "proctor/sut-torch"}
+GIVEN: dict[str, dict[str, JsonValue]] = {
+    "demo": {},
+    "yolo-coco": {
+        "images_uri": "https://example.org/val2017.zip",
+        "annotations_uri": "s3://coco/annotations/",
+        "model_uri": "file:///models/yolo",
+    },
+}
+PLANS = {name: load_plan(find_spec(name)) for name in NAMES}
+STEPS = [
+    pytest.param(plan, step, id=f"{name}:{step.id}")
+    for name, plan in PLANS.items()
+    for step in plan.steps
+    if step.kind == "container"
+]
+
+
+def test_all_shipped_pipelines_are_tested() -> None:
+    assert {path.stem for path in shipped("pipeline_specs").glob("*.yaml")} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_warnings(name: str) -> None:
+    assert load_pipeline(find_spec(name)).warnings == ()
+
+
+@pytest.mark.parametrize(("plan", "step"), STEPS)
+def test_step_fits_its_stage(plan: Plan, step: PlanStep) -> None:
+    stage = STAGES[" ".join(step.command)]()
+    values = check_params(plan, GIVEN[plan.pipeline])
+    stage.params.model_validate(resolve(dict(step.params), values))
+    assert {item.name for item in step.inputs} <= set(stage.inputs)
+    assert {item.name for item in step.outputs} == set(stage.outputs)
+    assert resolve(step.image, values) in IMAGES
+
+
+@pytest.mark.parametrize(("plan", "step"), STEPS)
+def test_inputs_that_no_stage_can_do_without(plan: Plan, step: PlanStep) -> None:
+    stage = STAGES[" ".join(step.command)]()
+    needed = {name for name, text in stage.inputs.items() if "(optional)" not in text}
+    assert needed <= {item.name for item in step.inputs}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_have_the_same_shape(name: str) -> None:
+    assert [s.id for s in PLANS[name].steps] == [s.id for s in PLANS["demo"].steps]
+    package = PLANS[name].step("package")
+    assert package.required_approvals == ("approve",)
+    assert package.publish == ("package/submission.tar.gz",)
+    assert "report/report.html" in PLANS[name].step("report").publish
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_measures_runs_alone_and_stays_in_its_run(name: str) -> None:
+    for step in PLANS[name].steps:
+        if step.command == ("loadgen", "run"):
+            assert step.exclusive and step.reuse == "within_run" and not step.network
+
+
+def test_the_demo_s_data_is_there() -> None:
+    folder = Path(__file__).resolve().parent.parent.parent / "steps/proctor_steps/embedded"
+    for param in PLANS["demo"].params:
+        if param.type == "uri":
+            name = str(param.default).removeprefix("embedded:")
+            assert (folder / name).is_file()
+
+
+def test_yolo_coco_needs_its_sources() -> None:
+    params = {param.name: param for param in PLANS["yolo-coco"].params}
+    for name in ("images", "annotations", "model"):
+        assert params[f"{name}_uri"].required
+        assert params[f"{name}_sha256"].default == ""
+    assert params["performance_seconds"].default == 600
+    assert params["backend"].choices == ("openvino", "onnxruntime", "torch")
