@@ -270,6 +270,10 @@ def test_what_is_here_and_intact_is_not_fetched_again(
     again, out = run_stage(STAGE, given, cache=cache, attempt="3")
     assert again.status == "ok" and only_file(out) == BIG
     assert len(server.plan.requests) == 2, "with the digest known the server is not even asked"
+    assert source(again)["etag"] == '"v1"', "the version is the same, asked or not"
+    login = {"uri": given["uri"].replace("//", "//user:word@")}
+    run_stage(STAGE, login, cache=cache, attempt="4")
+    assert server.plan.requests[-1]["If-None-Match"] == '"v1"', "one file, whoever asks for it"
 
 
 def test_a_damaged_copy_is_fetched_again(server: Server, run_stage: Any, tmp_path: Path) -> None:

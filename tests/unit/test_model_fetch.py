@@ -189,6 +189,7 @@ def test_the_real_tflite_models(shared_data: Path, run_stage: Any) -> None:
         ("m.torchscript", TORCHSCRIPT, "torchscript"),
         ("m.pt", TORCHSCRIPT, "torchscript"),
         ("m", TORCHSCRIPT, "torchscript"),
+        ("m.zip", TORCHSCRIPT, "torchscript"),
         ("m.onnx", TORCHSCRIPT, "torchscript"),
         ("m.gguf", b"GGUF\x03\0\0\0" + bytes(64), "gguf"),
         ("m.bin", b"\x1c\0\0\0TFL3" + bytes(64), "tflite"),

@@ -223,6 +223,9 @@ class Downloader:
     def _taken(self, file: RemoteFile, sha256: str) -> Arrival:
         size = self.store.file(sha256).stat().st_size
         self.gained(size)
+        known = self.store.known(file.key)
+        if known and known.sha256 == sha256:
+            return Arrival(known, reused=True)
         version = Version(size=size)
         fetched = Fetched(where=file.where, version=version, sha256=sha256, bytes=size)
         return Arrival(fetched, reused=True)

@@ -51,7 +51,9 @@ class HttpSource:
             raise DataError(f"{self.where} names no host; write http(s)://host/path")
         last = unquote(self._url.path).rsplit("/", 1)[-1]
         self.name = re.sub(r"[^\w.+@-]", "_", last).lstrip(".") or "download"
-        self.key = hashlib.sha256(uri.encode()).hexdigest()
+        # Not the user and password: they open the same file, and have no place in a cache's names.
+        identity = str(self._url.copy_with(userinfo=b"", fragment=None))
+        self.key = hashlib.sha256(identity.encode()).hexdigest()
         self._client = httpx.Client(timeout=httpx.Timeout(timeout, connect=min(timeout, 30.0)))
 
     def files(self) -> list[HttpSource]:

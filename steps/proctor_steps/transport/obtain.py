@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
 from pydantic import Field, JsonValue, field_validator
@@ -107,7 +108,7 @@ def obtain(
     """Bring what the URI names into ``out``, checked and unpacked; fill ``metrics.source``.
 
     Args:
-        keep_packed: of an archive without a telling suffix, whether it is wanted as it is.
+        keep_packed: of a file that is an archive, whether it is wanted as it is.
 
     Raises:
         DataError: the source or its content is wrong.
@@ -185,10 +186,12 @@ def _source(params: FetchParams, scheme: str, io: StepIO) -> RemoteSource:
     if scheme in ("http", "https"):
         from proctor_steps.transport.http import HttpSource
 
+        io.versions["httpx"] = version("httpx")
         return HttpSource(params.uri, params.timeout)
     if scheme == "s3":
         from proctor_steps.transport.s3 import S3Source
 
+        io.versions["boto3"] = version("boto3")
         return S3Source(
             params.uri,
             endpoint=params.s3_endpoint,
@@ -242,9 +245,8 @@ def _place_single(
     name = item.name.name
     if origin.kind == "http" and not name.lower().endswith((".html", ".htm")):
         _refuse_page(item, origin)
-    if archive.SUFFIX.search(name) or (
-        "." not in name and archive.detect(item.path) and not keep_packed(item.path)
-    ):
+    packed = archive.SUFFIX.search(name) or ("." not in name and archive.detect(item.path))
+    if packed and not keep_packed(item.path):
         where = f"{origin.where} ({name})" if name not in origin.where else origin.where
         count = archive.extract(item.path, out, where, progress=_unpacking(io))
         io.say(f"{origin.where}: unpacked {count:,} files")
