@@ -158,6 +158,13 @@ def test_every_step_stands_behind_its_upstreams() -> None:
             seen.add(planned.id)
 
 
+def test_references_are_filled_in_at_every_depth() -> None:
+    params = "params: {size: {type: string, when: build, default: s}, run: {type: string}}\n"
+    inner = "{deep: [{x: '${matrix.c}/${params.size}', y: '${params.run}', z: 1}]}"
+    plan = plan_of(params + "steps:\n" + step("a", f", matrix: {{c: [k]}}, params: {inner}"))
+    assert plan.step("a.k").params == {"deep": [{"x": "k/s", "y": "${params.run}", "z": 1}]}
+
+
 def test_order_is_by_id_where_it_is_free() -> None:
     plan = plan_of("steps:\n" + step("c") + step("a", ", after: c") + step("b"))
     assert [s.id for s in plan.steps] == ["b", "c", "a"]

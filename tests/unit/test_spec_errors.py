@@ -88,6 +88,39 @@ def test_a_thousand_problems_are_cut_short() -> None:
     assert len(caught.value.problems) == 100
 
 
+def test_problems_of_two_kinds_are_cut_short_too() -> None:
+    wrong = "".join(
+        f"  - {{id: s{n}, image: a/b, command: c, k{n}: 1, after: [x]}}\n" for n in range(100)
+    )
+    with pytest.raises(SpecErrors) as caught:
+        parse_pipeline(f"steps:\n{wrong}", "many.yaml")
+    assert len(caught.value.problems) == 101
+    assert str(caught.value.problems[-1]).endswith("100 or more problems follow")
+
+
+def test_many_small_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proctor.spec.nodes.MAX_VALUES", 1000)
+    with pytest.raises(SpecErrors, match="over 1,000 values; data does not belong in a spec"):
+        parse_pipeline("steps: [" + "a," * 4000 + "]", "large.yaml")
+
+
+def test_a_long_problem_is_cut_short() -> None:
+    name = "n" * 5000
+    with pytest.raises(SpecErrors) as caught:
+        parse_pipeline(f"steps: [{{id: a, image: a/b, command: c, after: {name}}}]", "long.yaml")
+    assert len(str(caught.value)) < 700
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SpecErrors, match="the file cannot be read: "):
+        load_pipeline(tmp_path / ("n" * 300))
+
+
+def test_a_command_of_a_page() -> None:
+    with pytest.raises(SpecErrors, match="longer than 10,000 characters"):
+        parse_pipeline(f"steps: [{{id: a, image: a, command: {'a' * 10_001}}}]", "long.yaml")
+
+
 def test_numbers_that_no_machine_holds() -> None:
     text = "steps: [{id: a, image: a/b, command: c, params: {x: %s}}]"
     for number in ("9" * 30, "9" * 5000, "0x" + "f" * 5000, "1.0e+999", "!!int ''", "!!float ''"):

@@ -38,6 +38,8 @@ OUT = "/proctor/out"
 MAX_CELLS = 1_000  # of one step
 MAX_STEPS = 5_000  # of a plan; Airflow shows none so large
 
+LONGEST_ID = 250
+
 _FILLED_IN = re.compile(r"\$\{(params|matrix)\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -131,8 +133,9 @@ class _Compiler:
         for id in graph.order(self.before):
             for cell in self.cells[id]:
                 step = self._step(self.spec[id], cell)
-                if step.id in self.done:
-                    self._problem(id, ("id",), f"two plan steps would be called {step.id!r}")
+                if len(step.id) > LONGEST_ID:
+                    message = f"the id of a plan step would have {len(step.id)} characters"
+                    self._problem(id, ("matrix",), message, f"Airflow takes {LONGEST_ID} at most")
                 self.done[step.id] = step
         if self.problems:
             raise SpecErrors(self.problems, self.pipeline.pipeline)

@@ -122,10 +122,9 @@ def _kinds(context: Context) -> Iterator[Problem]:
                 if not getattr(step, key):
                     message = f"the step {step.id!r} has no {key!r}"
                     yield context.at(path, message, f"add '{key}:', or 'approval:' for a gate")
-            bare = REFERENCE.sub("x", step.image)
-            if step.image and not IMAGE.fullmatch(bare):
-                message = f"{step.image!r} is no image name"
-                yield context.at((*path, "image"), message, "write it as in 'proctor/steps'")
+        if step.image and not IMAGE.fullmatch(REFERENCE.sub("x", step.image)):
+            message = f"{step.image!r} is no image name"
+            yield context.at((*path, "image"), message, "write it as in 'proctor/steps'")
 
 
 _CONTAINER_ONLY = ("image", "command", "inputs", "outputs", "mounts", "matrix", "publish",
@@ -196,6 +195,18 @@ def _unknown_step(context: Context, path: DataPath, id: str) -> Problem:
     return context.at(path, f"there is no step {id!r}", did_you_mean(id, context.index))
 
 
+def _conditions(context: Context) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, item in enumerate(context.pipeline.conditions):
+        path: DataPath = ("conditions", index)
+        if not item.id:
+            yield context.at(path, "the condition has no 'id'", "add 'id:'")
+        elif item.id in seen:
+            message = f"the condition {item.id!r} is here twice"
+            yield context.at((*path, "id"), message, "rename one of them")
+        seen.add(item.id)
+
+
 def _definitions_exist(context: Context) -> Iterator[Problem]:
     pipeline = context.pipeline
     conditions = [item.id for item in pipeline.conditions]
@@ -235,6 +246,7 @@ RULES = (
     check_params.host_paths,
     _outputs_exist,
     _steps_exist,
+    _conditions,
     _definitions_exist,
     _cycles,
     check_params.param_specs,

@@ -28,6 +28,7 @@ _WANTED = {
     "tuple_type": "a list",
     "list_type": "a list",
 }
+_TEXT_OR_LIST = {"command", "after", "target", "else", "services", "send_back_to"}
 _LIMITS = {
     "greater_than_equal": ("at least", "ge"),
     "greater_than": ("over", "gt"),
@@ -60,6 +61,8 @@ def _name(loc: DataPath) -> str:
 
 def _misfit(name: str, kind: str, item: dict[str, Any]) -> tuple[str, str]:
     given, context = item.get("input"), item.get("ctx", {})
+    if kind == "tuple_type" and name.strip("'") in _TEXT_OR_LIST:
+        return f"{name} must be text or a list, this is {_described(given)}", ""
     if kind in _WANTED:
         message = f"{name} must be {_WANTED[kind]}, this is {_described(given)}"
         if kind == "string_type" and isinstance(given, int | float):
