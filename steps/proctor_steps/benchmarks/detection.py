@@ -64,20 +64,29 @@ def suppress(output: Array, confidence: float, iou: float, limit: int) -> tuple[
 
     ``output`` is ``(4+C) x N``. Suppression is per class; a candidate may stay for several.
     """
-    scores_of = output[4:]
-    flat = np.flatnonzero(scores_of > confidence)
-    scores = scores_of.ravel()[flat]
-    if len(flat) > _MAX_CANDIDATES:
-        strongest = np.argpartition(scores, -_MAX_CANDIDATES)[-_MAX_CANDIDATES:]
-        flat, scores = flat[strongest], scores[strongest]
+    scores_of = output[4:].ravel()
+    found = np.flatnonzero(scores_of > confidence)
+    order = np.argsort(-scores_of[found], kind="stable")[:_MAX_CANDIDATES]
+    # Suppression goes from the best down, and what is kept of the best k does not depend on the
+    # rest: a few hundred candidates mostly do, and thousands would cost their square.
+    size = 2 * limit
+    while True:
+        kept = _suppress(output, found[order[:size]], confidence, iou)
+        if len(kept[0]) >= limit or size >= len(order):
+            return tuple(part[:limit] for part in kept)
+        size *= 4
+
+
+def _suppress(output: Array, flat: Array, confidence: float, iou: float) -> tuple[Array, ...]:
+    """:func:`suppress` for some candidates, given as positions in the ``C x N`` scores."""
+    scores = output[4:].ravel()[flat]
     classes, candidates = np.divmod(flat, output.shape[1])
     xywh = output[:4, candidates].T.astype(np.float64)
     xywh[:, :2] -= xywh[:, 2:] / 2
-    # top_k would cut before the suppression, not after it.
     picked = np.asarray(
         _NMS(xywh, scores, classes.astype(np.int32), confidence, iou) if len(flat) else (),
         dtype=np.intp,
-    )[:limit]
+    )
     boxes = xywh[picked]
     boxes[:, 2:] += boxes[:, :2]
     return boxes, scores[picked], classes[picked]

@@ -16,7 +16,7 @@ class Digits(Detection):
 
     name = "digits"
     config_key = "digits"
-    default_size = (128, 128)
+    default_size = (192, 192)
 
     def category_ids(self, dataset: Dataset) -> tuple[int, ...]:
         """The ids in the annotation file's order."""
