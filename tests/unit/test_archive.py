@@ -169,6 +169,7 @@ def test_names_that_differ_by_accents_only(tmp_path: Path) -> None:
         (tarfile.CHRTYPE, "device"),
         (tarfile.BLKTYPE, "device"),
         (tarfile.FIFOTYPE, "device"),
+        (tarfile.GNUTYPE_SPARSE, "sparse"),
     ],
 )
 def test_what_is_no_plain_file_in_a_tar(tmp_path: Path, kind: bytes, what: str) -> None:

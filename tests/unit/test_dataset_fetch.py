@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,36 @@ def test_what_is_here_and_intact_is_not_fetched_again(
     assert server.plan.requests[-1]["If-None-Match"] == '"v1"', "one file, whoever asks for it"
 
 
+def test_content_of_the_wanted_digest_is_taken_wherever_it_came_from(
+    server: Server, run_stage: Any, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    run_stage(STAGE, {"uri": f"{server.url}/big.bin"}, cache=cache, attempt="1")
+    mirror = {"uri": "http://mirror.invalid/big.bin", "sha256": sha256(BIG), "retries": 1}
+    result, out = run_stage(STAGE, mirror, cache=cache, attempt="2")
+    assert result.status == "ok" and only_file(out) == BIG, result.message
+    assert len(server.plan.requests) == 1
+
+
+def test_an_unchanged_file_of_another_digest(
+    server: Server, run_stage: Any, tmp_path: Path
+) -> None:
+    params, cache = {"uri": f"{server.url}/big.bin"}, tmp_path / "cache"
+    run_stage(STAGE, params, cache=cache, attempt="1")
+    result, _ = run_stage(STAGE, {**params, "sha256": "0" * 64}, cache=cache, attempt="2")
+    assert result.status == "data_error" and sha256(BIG) in result.message
+
+
+def test_a_range_that_is_refused(server: Server, run_stage: Any, tmp_path: Path) -> None:
+    params, cache = {"uri": f"{server.url}/big.bin", "retries": 1}, tmp_path / "cache"
+    server.plan.cuts = [3_000_000]
+    run_stage(STAGE, params, cache=cache, attempt="1")
+    server.plan.answers = [(416, {})]
+    result, out = run_stage(STAGE, {**params, "retries": 2}, cache=cache, attempt="2")
+    assert result.status == "ok" and only_file(out) == BIG
+    assert ["Range" in r for r in server.plan.requests] == [False, True, False]
+
+
 def test_a_damaged_copy_is_fetched_again(server: Server, run_stage: Any, tmp_path: Path) -> None:
     params, cache = {"uri": f"{server.url}/big.bin"}, tmp_path / "cache"
     run_stage(STAGE, params, cache=cache, attempt="1")
@@ -316,6 +347,15 @@ def test_an_old_modification_date_is_a_version(
     result, out = run_stage(STAGE, params, cache=cache, attempt="2")
     assert result.status == "ok" and only_file(out) == BIG
     assert server.plan.requests[-1]["If-Modified-Since"] == server.plan.modified
+
+
+def test_a_fresh_modification_date_is_none(server: Server, run_stage: Any, tmp_path: Path) -> None:
+    """The file may change again within the same second, and keep its length."""
+    server.plan.etag, server.plan.modified = "", formatdate(usegmt=True)
+    params, cache = {"uri": f"{server.url}/big.bin"}, tmp_path / "cache"
+    run_stage(STAGE, params, cache=cache, attempt="1")
+    run_stage(STAGE, params, cache=cache, attempt="2")
+    assert not any("If-Modified-Since" in r for r in server.plan.requests)
 
 
 def test_two_steps_share_one_download(server: Server, tmp_path: Path) -> None:
@@ -930,6 +970,23 @@ def test_other_lengths_than_said(tmp_path: Path, chunks: list[bytes], word: str)
         bring(tmp_path, fake)
     assert fake.opened == 3 and not list((tmp_path / "files").iterdir())
     assert bring(tmp_path, Fake(Version(size=3), [b"abc"])) == b"abc"
+
+
+def test_the_first_file_that_fails_stops_the_rest(tmp_path: Path) -> None:
+    class Refused(Fake):
+        @contextmanager
+        def open(self, have: Have) -> Iterator[Reply]:
+            raise DataError("refused")
+            yield
+
+    files = [
+        Refused(Version(), [], key="0"),
+        *(Fake(Version(), [b"x"], key=str(n)) for n in range(1, 99)),
+    ]
+    tool = download.Downloader(Store(tmp_path), Retries(), lambda n: None, lambda n: None, print)
+    with pytest.raises(DataError, match="refused"):
+        obtain._get_all(tool, files, "")
+    assert sum(file.opened for file in files) < 98
 
 
 def test_a_part_that_changes_meanwhile(tmp_path: Path) -> None:

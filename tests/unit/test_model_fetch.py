@@ -285,6 +285,22 @@ def test_a_zip_of_a_model_is_unpacked(tmp_path: Path, run_stage: Any) -> None:
     assert result.status == "ok" and model_json(out)["file"] == "m/m.xml"
 
 
+def test_an_ir_without_inputs(tmp_path: Path) -> None:
+    put(tmp_path, {"m.xml": IR.replace('"Parameter"', '"Other"').encode(), "m.bin": bytes(12)})
+    with pytest.raises(DataError, match="no inputs or no outputs"):
+        describe(tmp_path / "m.xml", "openvino", tmp_path)
+
+
+def test_weights_in_a_branch_are_looked_for(tmp_path: Path) -> None:
+    model = onnx_model()
+    inner = onnx.ModelProto.FromString(external("w.data")).graph
+    node = model.graph.node.add(op_type="If", input=["c"], output=["z"])
+    node.attribute.append(helper.make_attribute("then_branch", inner))
+    put(tmp_path, {"a.onnx": model.SerializeToString()})
+    with pytest.raises(DataError, match=r"'w\.data' is missing"):
+        describe(tmp_path / "a.onnx", "onnx", tmp_path)
+
+
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

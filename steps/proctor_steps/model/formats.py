@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from pydantic import JsonValue
 
@@ -168,14 +168,11 @@ def _parse_xml(path: Path, where: str) -> Element:
     from defusedxml.ElementTree import parse
 
     try:
-        root: Element | None = parse(path, forbid_dtd=True).getroot()
+        return cast("Element", parse(path, forbid_dtd=True).getroot())
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise DataError(
             f"{where} is damaged or no OpenVINO IR ({type(error).__name__}: {error}); fetch it anew"
         ) from error
-    if root is None:
-        raise DataError(f"{where} is empty XML; fetch it anew")
-    return root
 
 
 def _layers(root: Element, kind: str) -> Iterator[Element]:

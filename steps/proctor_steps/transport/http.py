@@ -118,8 +118,6 @@ class HttpSource:
                     "SSL_CERT_FILE"
                 )
             cause = cause.__cause__ or cause.__context__
-        if isinstance(error, httpx.UnsupportedProtocol):
-            return DataError(f"{self.where}: only http and https can be fetched; check the URI")
         return Transient(f"{type(error).__name__}: {error}".rstrip(": "))
 
     def _reply(self, response: httpx.Response, have: Have) -> Reply:

@@ -161,7 +161,8 @@ def _from_afar(
             for file, arrival in zip(files, arrivals, strict=True)
         ]
         reused = sum(arrival.reused for arrival in arrivals)
-        io.say(f"{source.where}: {reused} of {len(files)} file(s) were here already, unchanged")
+        if reused:
+            io.say(f"{source.where}: {reused} of {len(files)} file(s) were here already, unchanged")
         etag = arrivals[0].file.version.etag if source.single else ""
         origin = Origin(source.kind, source.where, source.single, etag)
     _finish(params, origin, items, out, io, keep_packed)
