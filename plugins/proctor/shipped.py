@@ -26,7 +26,7 @@ def find_spec(name: str) -> Path:
         FileNotFoundError: neither; the message lists the shipped ones.
     """
     path = Path(name)
-    if path.exists() or path.suffix in (".yaml", ".yml") or "/" in name:
+    if path.is_file() or path.suffix in (".yaml", ".yml") or "/" in name:
         return path
     known = {item.stem: item for item in sorted(shipped("pipeline_specs").glob("*.yaml"))}
     if name in known:

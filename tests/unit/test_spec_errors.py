@@ -111,6 +111,14 @@ def test_a_long_problem_is_cut_short() -> None:
     assert len(str(caught.value)) < 700
 
 
+def test_no_escape_sequence_reaches_a_terminal() -> None:
+    text = 'steps: [{id: "a\\e[31m\\n", image: a, command: c, after: ["a\\e[31m\\n"]}]'
+    with pytest.raises(SpecErrors) as caught:
+        parse_pipeline(text, "escape.yaml")
+    assert all(str(problem).isprintable() for problem in caught.value.problems)
+    assert "cycle" in str(caught.value)
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SpecErrors, match="the file cannot be read: "):
         load_pipeline(tmp_path / ("n" * 300))

@@ -88,6 +88,14 @@ def references(context: Context) -> Iterator[Problem]:
             elif kind == "params" and name not in params and "params" not in context.broken.top:
                 message = f"there is no parameter {name!r}"
                 yield context.at(path, message, did_you_mean(name, params))
+            elif kind == "params" and path[-1] == "title" and _of_a_run(context, name):
+                message = f"a title is settled with the plan; {name!r} is known at the run only"
+                yield context.at(path, message, "leave it out of the title")
+
+
+def _of_a_run(context: Context, name: str) -> bool:
+    params = context.pipeline.params
+    return name in params and params[name].when == "run"
 
 
 def param_references(context: Context) -> Iterator[tuple[DataPath, str]]:

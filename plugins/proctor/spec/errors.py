@@ -45,6 +45,8 @@ class Problem:
     def text(self) -> str:
         """The problem without its place."""
         text = f"{self.message}; {self.remedy}" if self.remedy else self.message
+        # It may quote the file: no line break, no escape sequence may reach a terminal or a log.
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: LONGEST + 1])
         return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
