@@ -13,13 +13,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MOST_SHOWN = 100  # problems of one file
 LONGEST = 600  # characters of one problem, which may quote the file
 
 
-@dataclass(frozen=True, order=True)
-class Position:
+class Position(NamedTuple):
     """A place in a file. ``line`` and ``column`` count from 1."""
 
     file: str
