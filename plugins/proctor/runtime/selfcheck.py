@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from proctor.runtime.base import (
     StartRequest,
     State,
 )
+from proctor.runtime.choose import choose
+from proctor.runtime.fake import FakeRuntime
 
 _PATIENCE = 90.0
 COMMAND = ("selfcheck", "act")
@@ -320,7 +323,20 @@ def run_all(bench: Bench, say: Callable[[str], None] = print) -> bool:
     return passed
 
 
-def fake_script(runtime: Any) -> Callable[[str, dict[str, Any]], None]:
+def check_runtime(kind: str, say: Callable[[str], None] = print) -> bool:
+    """Check a runtime of this machine, in a home of its own; whether it passed.
+
+    Raises:
+        EngineError, RequestRefused: it cannot be had here at all.
+    """
+    with tempfile.TemporaryDirectory(prefix="proctor-selfcheck-") as folder:
+        runtime, reason = choose(kind, Path(folder), ["proctor/steps"], say)
+        say(f"{runtime.name}: {reason}")
+        script = fake_script(runtime) if isinstance(runtime, FakeRuntime) else None
+        return run_all(Bench(runtime, Path(folder), script=script), say)
+
+
+def fake_script(runtime: FakeRuntime) -> Callable[[str, dict[str, Any]], None]:
     """Tells a fake runtime's script what the stage would do."""
     steps: dict[str, dict[str, Any]] = {}
 
