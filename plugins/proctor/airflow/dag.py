@@ -14,6 +14,7 @@ from proctor.airflow.begin import BeginOperator
 from proctor.airflow.operator import StepOperator
 from proctor.plan import model
 from proctor.plan.compile import load_plan
+from proctor.plan.params import ParamErrors
 from proctor.site.home import Registered
 from proctor.spec.errors import SpecErrors
 
@@ -36,8 +37,8 @@ def build(entry: Registered) -> DAG:
     """The DAG of one pipeline, or the one that shows what is wrong with its spec."""
     try:
         return dag_of(load_plan(entry.spec, entry.build))
-    except SpecErrors as errors:
-        return broken_dag(entry, errors)
+    except (SpecErrors, ParamErrors) as errors:
+        return broken_dag(entry, [str(problem) for problem in errors.problems])
 
 
 def dag_of(plan: model.Plan) -> DAG:
@@ -122,9 +123,9 @@ class SpecErrorsOperator(BaseOperator):
         raise AirflowFailException(f"the pipeline's spec has errors:\n{self.problems}")
 
 
-def broken_dag(entry: Registered, errors: SpecErrors) -> DAG:
+def broken_dag(entry: Registered, errors: list[str]) -> DAG:
     """A DAG under the pipeline's name whose description and only task are the errors."""
-    problems = "\n".join(str(problem) for problem in errors.problems)
+    problems = "\n".join(errors)
     dag = DAG(
         dag_id=entry.name,
         dag_display_name=f"{entry.name} (spec has errors)",

@@ -1,0 +1,59 @@
+# Two commands for everyone: `make demo` and `make test`. Both do all their own set-up.
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+HOME_DIR ?= $(CURDIR)/.proctor
+DEMO_FLAGS ?=
+
+.PHONY: demo up test test-fast check images clean help
+
+help:
+	@echo "make demo       run the demo pipeline from dataset to package (no account, no Docker needed)"
+	@echo "make test       every check and test; make test-fast: checks and unit tests only"
+	@echo "make up         start the Airflow UI with the shipped pipelines; Ctrl-C stops it"
+	@echo "make images     build the container images (needs a Docker engine)"
+	@echo "make clean      remove the virtual environment and the demo's files"
+
+# A machine may call its Python 3.11 just python3.
+$(VENV)/bin/python:
+	@py=$$(command -v $(PYTHON) || command -v python3) || { echo "Python 3.11 is needed"; exit 1; }; \
+	$$py -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
+	  || { echo "$$py is $$($$py --version); Proctor needs Python 3.11"; exit 1; }; \
+	$$py -m venv $(VENV)
+
+$(READY): $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing Proctor and Apache Airflow into $(VENV) (one to two minutes, once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e . -c constraints.txt
+	@touch $@
+
+$(READY_DEV): $(READY)
+	@echo "Installing what the tests need (two to four minutes, once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[openvino,torch,dev]" -c constraints.txt
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/proctor run demo --yes --home $(HOME_DIR) $(DEMO_FLAGS)
+
+up: $(READY)
+	@$(BIN)/proctor up --home $(HOME_DIR)
+
+images: $(READY)
+	@$(BIN)/python -m proctor.runtime.images
+
+check: $(READY_DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/proctor check pipeline_specs/*.yaml
+
+test-fast: check
+	$(BIN)/pytest tests/unit -q
+
+test: check
+	$(BIN)/pytest tests
+
+clean:
+	rm -rf $(VENV) .proctor build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,311 @@
+"""The commands that need an instance: run, up, login, runs, report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from proctor.site.home import Home
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from proctor.plan.model import Plan
+    from proctor.site.runs import WatchedRun
+    from proctor.spec.model import Pipeline
+
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="a parameter")]
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", metavar="DIR", help="default: $PROCTOR_HOME, else .proctor here"),
+]
+RuntimeOption = Annotated[
+    str, typer.Option("--runtime", metavar="auto|docker|process", help="where steps run")
+]
+
+# Exit codes: 0 the run succeeded, 1 it failed, 2 it could not be started.
+FAILED, NOT_STARTED = 1, 2
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to ``proctor``."""
+    for command in (run, up, login, runs, report):
+        app.command()(command)
+
+
+def run(
+    spec: Annotated[str, typer.Argument(help="a spec file, or a shipped pipeline: demo, yolo-coco")],
+    set_: Set = None,
+    runtime: RuntimeOption = "auto",
+    home: HomeOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="answer gates, recorded as not reviewed")] = False,
+    json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="summary")] = None,
+) -> None:
+    """Run a pipeline to its end: starts PostgreSQL and Airflow, shows progress, stops everything."""
+    from proctor.site.instance import running
+    from proctor.site.runs import WatchedRun, new_run_id, write_json
+    from proctor.site.terminal import ProgressView, results_table
+
+    console = _console()
+    place = _home(home)
+    path, plan, params, build = _prepare(spec, set_ or [])
+    kind = _runtime(console, runtime, place, plan, params)
+    with _plain_errors(), _signals(), running(place, kind, sys.stderr) as instance:
+        record = place.records.run(plan.pipeline, new_run_id())
+        watched = WatchedRun(instance, plan, record, yes)
+        console.print(f"Airflow   {instance.login_link()}  (logs in once, within a minute)",
+                      soft_wrap=True, highlight=False)
+        watched.start(params, path, build)
+        with ProgressView(console, plan, record, place) as view:
+            state = watched.watch(view.show)
+        summary = watched.summary()
+        results_table(console, summary, record)
+        _explain_failures(console, watched)
+        if json_:
+            write_json(json_, summary)
+    raise typer.Exit(0 if state == "success" else FAILED)
+
+
+def up(
+    specs: Annotated[list[str] | None, typer.Argument(help="specs to offer besides the shipped")] = None,
+    runtime: RuntimeOption = "auto",
+    home: HomeOption = None,
+) -> None:
+    """Start PostgreSQL and Airflow and leave them running until Ctrl-C."""
+    import time
+
+    from proctor.shipped import shipped
+    from proctor.site.instance import running
+    from proctor.spec.errors import SpecErrors
+
+    console, place = _console(), _home(home)
+    place.create()
+    images: set[str] = set()
+    for path in [*sorted(shipped("pipeline_specs").glob("*.yaml")), *map(_spec_path, specs or [])]:
+        try:
+            plan = _load(path, {})
+            name = plan.pipeline
+            images |= _images(plan, {})
+        except SpecErrors as errors:
+            # It is shown as a DAG of its own, with its errors, beside the others.
+            name = errors.pipeline_name
+        place.register(name, path, place.pipelines()[name].build if name in place.pipelines() else {})
+    kind = _choose(console, runtime, place, images)
+    with _plain_errors(), _signals(), running(place, kind, sys.stderr) as instance:
+        link = instance.login_link()
+        console.print(f"Airflow   {link}  (logs in once, within a minute)", soft_wrap=True)
+        console.print(f"A new link: proctor login --home {place.path}. Ctrl-C stops everything.",
+                      soft_wrap=True)
+        if console.is_terminal:
+            webbrowser.open(link)
+        while True:
+            for name in instance.supervise():
+                console.print(f"{name} died; started again", style="yellow")
+            time.sleep(1)
+
+
+def login(home: HomeOption = None) -> None:
+    """Print a new one-time login link for the instance that runs on this home."""
+    from proctor.site.instance import new_login_link
+
+    place = _home(home)
+    try:
+        typer.echo(new_login_link(place))
+    except LookupError as error:
+        _give_up(str(error))
+
+
+def runs(home: HomeOption = None) -> None:
+    """List the runs of this home, newest last."""
+    from rich.table import Table
+
+    from proctor.records.summary import summarise
+
+    place = _home(home)
+    table = Table("Pipeline", "Run", "State", "Began (UTC)", "Steps done", header_style="bold")
+    for record in place.records.runs():
+        summary = summarise(place.records, record)
+        done = sum(s["state"] in ("succeeded", "skipped") for s in summary["steps"])
+        table.add_row(record.pipeline, record.run, summary["state"], summary["began"][:19],
+                      f"{done}/{len(summary['steps'])}")
+    if table.row_count:
+        _console().print(table)
+    else:
+        typer.echo(f"no runs in {place.path} yet; start one with: proctor run demo")
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="a run's id, its beginning, or `latest`")] = "latest",
+    home: HomeOption = None,
+    json_: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
+    output: Annotated[Path | None, typer.Option("--output", help="copy the report there")] = None,
+) -> None:
+    """Show a run's results, and where its report and package are."""
+    from proctor.records.summary import summarise
+    from proctor.site.runs import find_run
+    from proctor.site.terminal import results_table
+
+    place = _home(home)
+    try:
+        record = find_run(place, run)
+    except LookupError as error:
+        _give_up(str(error))
+    summary = summarise(place.records, record)
+    if json_:
+        typer.echo(json.dumps(summary, indent=1, ensure_ascii=False))
+    else:
+        results_table(_console(), summary, record)
+    if output:
+        source = record.folder / "report.html"
+        if not source.is_file():
+            _give_up(f"{record.pipeline}/{record.run} has no report: it did not come to that step")
+        shutil.copyfile(source, output)
+
+
+def _prepare(spec: str, given: list[str]) -> tuple[Path, Plan, dict[str, Any], dict[str, Any]]:
+    """Spec, plan, resolved parameters and build parameters; every problem of them at once."""
+    from proctor.plan.compile import compile
+    from proctor.plan.params import ParamErrors, check_params
+    from proctor.spec.errors import SpecErrors
+    from proctor.spec.load import load_pipeline
+
+    values = dict(_pair(text) for text in given)
+    try:
+        path = _spec_path(spec)
+        pipeline = load_pipeline(path)
+        build = {k: v for k, v in values.items() if _shapes_the_graph(pipeline, k)}
+        plan = compile(pipeline, build)
+        params = check_params(plan, {k: _absolute(v) for k, v in values.items() if k not in build})
+        return path, plan, params, build
+    except SpecErrors as errors:
+        _give_up("\n".join(str(problem) for problem in errors.problems))
+    except ParamErrors as error:
+        _give_up(str(error))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        _give_up(f"--set {text!r}: a parameter is given as NAME=VALUE")
+    return name, value
+
+
+def _shapes_the_graph(pipeline: Pipeline, name: str) -> bool:
+    return name in pipeline.params and pipeline.params[name].when == "build"
+
+
+def _absolute(value: str) -> str:
+    """``file:some/where`` and ``file://./some/where`` mean the working folder's."""
+    prefix = "file://" if value.startswith("file://") else "file:"
+    rest = value.removeprefix(prefix)
+    if value.startswith("file:") and not rest.startswith("/"):
+        return f"file://{Path(rest).resolve()}"
+    return value
+
+
+def _load(path: Path, build: dict[str, Any]) -> Plan:
+    from proctor.plan.compile import load_plan
+
+    return load_plan(path, build)
+
+
+def _spec_path(spec: str) -> Path:
+    from proctor.cli import spec_path
+
+    return spec_path(spec)
+
+
+def _runtime(
+    console: Console, wanted: str, home: Home, plan: Plan, params: dict[str, Any]
+) -> str:
+    home.create()
+    return _choose(console, wanted, home, _images(plan, params))
+
+
+def _images(plan: Plan, params: dict[str, Any]) -> set[str]:
+    """The images that the selected steps of a plan need, its parameters filled in."""
+    from proctor.plan.model import resolve, selected
+
+    values = {p.name: p.default for p in plan.params} | params
+    return {str(resolve(s.image, values)) for s in plan.steps if s.image and selected(s, values)}
+
+
+def _choose(console: Console, wanted: str, home: Home, images: set[str]) -> str:
+    from proctor.runtime.base import EngineError, RequestRefused
+    from proctor.runtime.choose import choose
+
+    try:
+        runtime, reason = choose(wanted, home.path, images, console.print)
+    except (EngineError, RequestRefused, ValueError) as error:
+        _give_up(str(error))
+    console.print(f"Runtime   {runtime.name}: {reason}", soft_wrap=True, highlight=False)
+    return runtime.name
+
+
+def _explain_failures(console: Console, watched: WatchedRun) -> None:
+    """A task that failed before it had a record (begin, a broken spec) shows its log's end."""
+    from proctor.site.client import AirflowUnavailable
+
+    if watched.record.exists():
+        return
+    client, plan, run = watched.instance.client, watched.plan, watched.record.run
+    for task, ti in client.task_states(plan.pipeline, run).items():
+        if ti["state"] == "failed":
+            try:
+                lines = client.log(plan.pipeline, run, task, ti["try_number"]).splitlines()
+            except AirflowUnavailable as error:
+                lines = [str(error)]
+            console.print(f"{task} failed:\n" + "\n".join(lines[-15:]), style="red", markup=False)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    from proctor.site.client import AirflowUnavailable
+    from proctor.site.instance import ComponentFailed, InstanceBusy
+
+    try:
+        yield
+    except (AirflowUnavailable, ComponentFailed, InstanceBusy) as error:
+        _give_up(str(error))
+    except KeyboardInterrupt:
+        typer.echo("stopped; what was done is kept, and `proctor runs` lists it", err=True)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the command the way Ctrl-C does."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _home(option: Path | None) -> Home:
+    return Home(option.resolve()) if option else Home.default()
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _give_up(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(NOT_STARTED)

@@ -1,0 +1,170 @@
+"""One home's services as a whole: PostgreSQL, Airflow's components, the login link."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from proctor.airflow.instance import POOL, slots
+from proctor.site.client import AirflowClient, AirflowUnavailable
+from proctor.site.home import Home
+from proctor.site.ports import free_port
+from proctor.site.postgres import Postgres, tune
+from proctor.site.processes import ComponentFailed, Components, end_leftovers
+from proctor.site.settings import Credentials, environment, user_name, write_secret
+from proctor_steps.contract import file_sha256
+
+START_SECONDS = 180.0
+
+
+class InstanceBusy(Exception):
+    """Another launcher holds this home."""
+
+
+@dataclass
+class Instance:
+    """The services of a home, running."""
+
+    home: Home
+    runtime: str
+    url: str
+    client: AirflowClient
+    postgres: Postgres
+    components: Components
+
+    def supervise(self) -> list[str]:
+        """Restart what has died; the names. Call it every second or so.
+
+        Raises:
+            ComponentFailed: a component dies again and again.
+        """
+        restarted = []
+        if not self.postgres.alive():
+            self.postgres.start()
+            restarted.append("postgres")
+        return restarted + self.components.restart_dead()
+
+    def login_link(self) -> str:
+        """A link that logs its first user in, once, within a minute."""
+        return _login_link(self.home, self.url)
+
+
+def new_login_link(home: Home) -> str:
+    """A login link for the instance that another process runs on this home.
+
+    Raises:
+        LookupError: none runs.
+    """
+    try:
+        url = json.loads((home.path / "airflow" / "url.json").read_text())["url"]
+    except (OSError, ValueError) as error:
+        raise LookupError(f"no proctor runs on {home.path}; start one with: proctor up") from error
+    return _login_link(home, url)
+
+
+def _login_link(home: Home, url: str) -> str:
+    # The secret stands in the fragment, which a browser sends to nobody.
+    nonce = secrets.token_urlsafe(32)
+    path = home.path / "keys" / "login.json"
+    write_secret(path, json.dumps({"nonce": nonce, "made_at": time.time()}))
+    return f"{url}/proctor/launch/#{nonce}"
+
+
+@contextlib.contextmanager
+def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
+    """Start the services of a home; stop them all on the way out, however that comes.
+
+    Raises:
+        InstanceBusy: another launcher holds this home.
+        AirflowUnavailable, ComponentFailed: it does not come up; the message names a log.
+    """
+    home.create()
+    with _only_launcher(home):
+        airflow = home.path / "airflow"
+        if ended := end_leftovers(airflow):
+            print(f"ended what an earlier launcher left: {', '.join(ended)}", file=say)
+        postgres = Postgres(home.path / "postgres")
+        components: Components | None = None
+        try:
+            postgres.start()
+            tune(home.path / "postgres")
+            port = free_port()
+            settings = environment(home, runtime, port, postgres.addresses())
+            _migrate(airflow, settings)
+            components = Components(airflow, settings)
+            components.start()
+            os.environ.update({k: v for k, v in settings.items() if k.startswith("PROCTOR_")})
+            url = f"http://127.0.0.1:{port}"
+            client = AirflowClient(url, user_name(), Credentials.of(home).password)
+            instance = Instance(home, runtime, url, client, postgres, components)
+            client.wait_until_ready(START_SECONDS, lambda: _all_alive(instance))
+            client.ensure_pool(POOL, slots())
+            write_secret(airflow / "url.json", json.dumps({"url": url, "pid": os.getpid()}))
+            yield instance
+        finally:
+            (airflow / "url.json").unlink(missing_ok=True)
+            (home.path / "keys" / "login.json").unlink(missing_ok=True)
+            if components is not None:
+                components.stop()
+            postgres.stop()
+
+
+def _all_alive(instance: Instance) -> None:
+    if dead := instance.components.restart_dead():
+        for name in dead:
+            print(f"{name} died while starting; started again", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _only_launcher(home: Home) -> Iterator[None]:
+    with (home.path / "launcher.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise InstanceBusy(
+                f"another proctor (process {lock.read().strip() or '?'}) uses the home "
+                f"{home.path}; stop it first, or give --home another folder"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _migrate(airflow: Path, settings: dict[str, str]) -> None:
+    """Bring the database to this Airflow's version; skipped where that was done before."""
+    import airflow as installed
+
+    marker = airflow / "migrated"
+    wanted = f"{installed.__version__} {_database_of(airflow)}"
+    if marker.is_file() and marker.read_text() == wanted:
+        return
+    log = airflow / "migrate.log"
+    with log.open("wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", "db", "migrate"],
+            env=settings, stdout=out, stderr=subprocess.STDOUT, check=False, cwd=airflow,
+        )
+    if done.returncode:
+        raise AirflowUnavailable(f"the database could not be prepared; see {log}")
+    marker.write_text(wanted)
+
+
+def _database_of(airflow: Path) -> str:
+    """What tells one database cluster from another: made anew, it needs migrating again."""
+    control = airflow.parent / "postgres" / "PG_VERSION"
+    return f"{file_sha256(control)[:8]} {control.stat().st_ctime_ns}"
+
+
+__all__ = ["ComponentFailed", "Instance", "InstanceBusy", "running"]

@@ -1,0 +1,157 @@
+"""One run from the terminal: register, trigger, watch, answer gates where told to, sum up."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from proctor.airflow.approval import APPROVE, announce_unattended
+from proctor.airflow.attempts import refresh_summary
+from proctor.airflow.begin import TASK_ID as BEGIN
+from proctor.plan.model import Plan
+from proctor.records.store import RunRecord
+from proctor.records.summary import summarise
+from proctor.site.client import AirflowUnavailable
+from proctor.site.home import Home, file_path
+from proctor.site.instance import Instance
+
+WATCH_SECONDS = 1.0
+PARSE_SECONDS = 120.0
+# Airflow may mistake a task that is resumed at once for the process that has just asked.
+SETTLE_SECONDS = 3.0
+_ENDED = ("success", "failed")
+
+
+def new_run_id() -> str:
+    """A run id: the time, for people, and a little chance, for uniqueness."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+@dataclass
+class View:
+    """How a run stands, for whoever shows it."""
+
+    state: str
+    tasks: dict[str, dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class WatchedRun:
+    """A run that this launcher started or took up."""
+
+    instance: Instance
+    plan: Plan
+    record: RunRecord
+    yes: bool = False
+
+    def start(self, params: Mapping[str, JsonValue], spec: Path, build: Mapping[str, Any]) -> None:
+        """Register the pipeline, allow the files that were named here, and trigger the run."""
+        home = self.instance.home
+        home.register(self.plan.pipeline, spec, build)
+        home.allow_for_run(self.record, _named_files(self.plan, params))
+        self._wait_for_dag()
+        self.instance.client.trigger(self.plan.pipeline, self.record.run, params)
+
+    def watch(self, show: Callable[[View], None]) -> str:
+        """Until the run has ended; Airflow's word for how.
+
+        Raises:
+            ComponentFailed: a service dies again and again.
+        """
+        silent_since: float | None = None
+        while True:
+            notes = [f"{name} died; started again" for name in self.instance.supervise()]
+            try:
+                view = self._view()
+                silent_since = None
+            except (AirflowUnavailable, OSError) as error:
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > 120:
+                    raise AirflowUnavailable(f"Airflow does not answer any more: {error}") from error
+                time.sleep(WATCH_SECONDS)
+                continue
+            view.notes += notes
+            if self.yes:
+                view.notes += self._answer_gates()
+            show(view)
+            if view.state in _ENDED:
+                return view.state
+            time.sleep(WATCH_SECONDS)
+
+    def summary(self) -> dict[str, Any]:
+        """The run's summary, written anew."""
+        if not self.record.exists():
+            return {"pipeline": self.plan.pipeline, "run": self.record.run, "state": "failed",
+                    "steps": [], "results": [], "accuracy": []}
+        refresh_summary(self.instance.home, self.record)
+        return summarise(self.instance.home.records, self.record)
+
+    def _view(self) -> View:
+        client = self.instance.client
+        state = client.run_state(self.plan.pipeline, self.record.run)
+        return View(state or "unknown", client.task_states(self.plan.pipeline, self.record.run))
+
+    def _answer_gates(self) -> list[str]:
+        client, said = self.instance.client, []
+        for question in client.open_questions(self.plan.pipeline, self.record.run):
+            gate = question["task_instance"]["task_id"]
+            asked = datetime.fromisoformat(question["created_at"])
+            if (datetime.now(UTC) - asked).total_seconds() < SETTLE_SECONDS:
+                continue
+            announce_unattended(self.record, gate)
+            form = {"evidence_reviewed": False, "comment": "answered by --yes"}
+            client.answer(self.plan.pipeline, self.record.run, gate, APPROVE, form)
+            said.append(f"{gate}: approved by --yes, without a review of the evidence")
+        return said
+
+    def _wait_for_dag(self) -> None:
+        """The DAG processor looks for changes every few seconds."""
+        wanted = {step.id for step in self.plan.steps} | {BEGIN}
+        give_up = time.monotonic() + PARSE_SECONDS
+        while not self.instance.client.has_dag(self.plan.pipeline, wanted):
+            self.instance.supervise()
+            if time.monotonic() > give_up:
+                log = self.instance.components.log("dag-processor")
+                raise AirflowUnavailable(
+                    f"Airflow did not load the DAG {self.plan.pipeline!r} within "
+                    f"{PARSE_SECONDS:g} s; see {log}"
+                )
+            time.sleep(0.3)
+
+
+def _named_files(plan: Plan, params: Mapping[str, JsonValue]) -> list[Path]:
+    """Paths that the person at the terminal named: readable in this run, and in no other."""
+    uris = [params.get(p.name) for p in plan.params if p.type == "uri"]
+    return [file_path(u) for u in uris if isinstance(u, str) and u.startswith("file:")]
+
+
+def find_run(home: Home, wanted: str) -> RunRecord:
+    """A run by its id, the beginning of it, ``pipeline/run``, or ``latest``.
+
+    Raises:
+        LookupError: none, or several.
+    """
+    runs = home.records.runs()
+    if wanted == "latest" and runs:
+        return runs[-1]
+    found = [r for r in runs if f"{r.pipeline}/{r.run}" == wanted or r.run == wanted]
+    found = found or [r for r in runs if r.run.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(f"{r.pipeline}/{r.run}" for r in (found or runs)[-8:]) or "none yet"
+    problem = "several runs match" if found else "there is no run"
+    raise LookupError(f"{problem} {wanted!r} in {home.path}; runs: {names}")
+
+
+def write_json(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write a summary for other programs."""
+    path.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")

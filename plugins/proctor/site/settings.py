@@ -1,0 +1,112 @@
+"""The environment that Airflow's components run with: explicit, local, quiet."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+from proctor.shipped import shipped
+from proctor.site.home import HOME_VARIABLE, RUNTIME_VARIABLE, SLOTS_VARIABLE, Home
+from proctor_steps.contract import write_atomically
+
+# Passed on to the components; nothing else of the launcher's environment is.
+_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "DOCKER_HOST", "TZ")
+
+
+def user_name() -> str:
+    """The launching user's name, as approvals show it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Random, made once per home, kept in files 0600."""
+
+    password: str
+    jwt_secret: str
+    fernet_key: str
+    api_secret: str
+
+    @classmethod
+    def of(cls, home: Home) -> Credentials:
+        """Those of the home; made at first use."""
+        path = home.path / "keys" / "instance.json"
+        if not path.exists():
+            made = {
+                "password": secrets.token_urlsafe(24),
+                "jwt_secret": secrets.token_urlsafe(48),
+                "fernet_key": Fernet.generate_key().decode(),
+                "api_secret": secrets.token_urlsafe(32),
+            }
+            write_secret(path, json.dumps(made))
+        return cls(**json.loads(path.read_text()))
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner may read."""
+    write_atomically(path, b"")
+    path.chmod(0o600)
+    path.write_text(text)
+
+
+def environment(home: Home, runtime: str, port: int, databases: tuple[str, str]) -> dict[str, str]:
+    """The environment of every component."""
+    credentials = Credentials.of(home)
+    airflow = home.path / "airflow"
+    passwords = airflow / "passwords.json"
+    write_secret(passwords, json.dumps({user_name(): credentials.password}))
+    (airflow / "plugins").mkdir(exist_ok=True)
+    settings = {
+        "CORE__DAGS_FOLDER": str(shipped("dags")),
+        "CORE__PLUGINS_FOLDER": str(airflow / "plugins"),
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": "4",
+        "CORE__MAX_ACTIVE_TASKS_PER_DAG": "16",
+        "CORE__FERNET_KEY": credentials.fernet_key,
+        "CORE__AUTH_MANAGER": (
+            "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
+        ),
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{user_name()}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "DATABASE__SQL_ALCHEMY_CONN": databases[0],
+        "DATABASE__SQL_ALCHEMY_CONN_ASYNC": databases[1],
+        "API__HOST": "127.0.0.1",
+        "API__PORT": str(port),
+        "API__BASE_URL": f"http://127.0.0.1:{port}",
+        "API__SECRET_KEY": credentials.api_secret,
+        "API__WORKERS": "1",
+        "API_AUTH__JWT_SECRET": credentials.jwt_secret,
+        "LOGGING__BASE_LOG_FOLDER": str(airflow / "logs"),
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "5",
+        "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3",
+        "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "2",
+        "DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        # A supervisor may notice its task's end this many seconds late. Until then the executor
+        # takes a task that was resumed meanwhile for the one that ended, and fails it.
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        "USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+    result = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    result |= {f"AIRFLOW__{key}": value for key, value in settings.items()}
+    return result | {
+        "AIRFLOW_HOME": str(airflow),
+        HOME_VARIABLE: str(home.path),
+        RUNTIME_VARIABLE: runtime,
+        SLOTS_VARIABLE: str(os.cpu_count() or 1),
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -1,0 +1,1 @@
+"""Pages inside Airflow's UI, behind Airflow's own login."""

@@ -1,0 +1,43 @@
+"""The one-time login link: a nonce in the URL's fragment, taken once, for Airflow's own cookie."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import time
+from pathlib import Path
+
+VALID_SECONDS = 60.0
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Proctor: logging in</title>
+<style>body{font:16px system-ui;margin:20vh auto;max-width:32em;padding:0 1em;color-scheme:light dark}
+</style><h1>Logging in&hellip;</h1><p id="say" role="status">One moment.</p>
+<script src="login.js"></script></html>"""
+
+SCRIPT = """const nonce = location.hash.slice(1);
+history.replaceState(null, "", location.pathname);
+fetch("take", {method: "POST", headers: {"Content-Type": "application/json"},
+  body: JSON.stringify({nonce}), credentials: "same-origin"}).then(answer => {
+    if (answer.ok) location.replace("/");
+    else document.getElementById("say").textContent =
+      "This link was used already or is older than a minute. Press Enter in the terminal for a new " +
+      "one, or run `proctor login`.";
+  });
+"""
+
+
+def take_nonce(folder: Path, given: str) -> bool:
+    """Whether ``given`` is the waiting nonce, which is thereby used up. A wrong guess burns none."""
+    path = folder / "login.json"
+    try:
+        waiting = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    fresh = time.time() - float(waiting["made_at"]) <= VALID_SECONDS
+    if not (fresh and hmac.compare_digest(str(waiting["nonce"]), given)):
+        return False
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False  # another request was faster: a nonce is good for one
+    return True

@@ -1,0 +1,78 @@
+"""HTML of our own pages: small, light and dark, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+from html import escape
+
+from proctor.plan.model import Gate
+from proctor.records.store import RunRecord
+
+_STYLE = """
+:root{color-scheme:light dark;--line:#8884;--soft:#8882;--good:#1a7f4b;--bad:#b3261e}
+@media(prefers-color-scheme:dark){:root{--good:#5fd39a;--bad:#ff8a80}}
+body{font:15px/1.5 system-ui,sans-serif;margin:0;padding:1.25rem 1.5rem}
+h1{font-size:1.35rem;margin:0 0 .25rem}p{margin:.4rem 0}code{background:var(--soft);padding:.1em .35em;
+border-radius:4px}table{border-collapse:collapse;margin:.75rem 0}td,th{border-bottom:1px solid var(--line);
+padding:.35rem .9rem .35rem 0;text-align:left;font-weight:inherit}th{opacity:.7}
+iframe{width:100%;height:78vh;border:1px solid var(--line);border-radius:8px;background:Canvas}
+.good{color:var(--good)}.bad{color:var(--bad)}a{color:LinkText}
+"""
+
+
+def page(title: str, body: str) -> str:
+    """A whole page; ``body`` is HTML."""
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
+        f"<body>{body}</body></html>"
+    )
+
+
+def message_page(title: str, text: str) -> str:
+    """A page that says one thing."""
+    return page(title, f"<h1>{escape(title)}</h1><p>{escape(text)}</p>")
+
+
+def evidence_page(record: RunRecord, task: str, gate: Gate, frames: list[tuple[str, str]]) -> str:
+    """The evidence of a gate, with the answers given so far."""
+    asked = record.last("asked", task)
+    shown = str(asked.data.get("evidence_digest")) if asked else ""
+    parts = [f"<h1>{escape(gate.question)}</h1>"]
+    if asked:
+        parts.append(
+            f"<p>Asked {escape(asked.at[:19])} UTC. An answer counts only for exactly this evidence: "
+            f"<code>{escape(shown[:16])}</code></p>"
+        )
+    else:
+        parts.append("<p>The run has not come to this gate yet.</p>")
+    if gate.approvers:
+        parts.append(f"<p>May answer: {escape(', '.join(gate.approvers))}</p>")
+    parts.append(_answers(record, task, shown))
+    for title, address in frames:
+        parts.append(
+            f'<iframe title="{escape(title)}" src="{escape(address)}" sandbox></iframe>'
+            f'<p><a href="{escape(address)}" target="_blank" rel="noopener">Open {escape(title)} '
+            "in a page of its own</a></p>"
+        )
+    return page(gate.question, "".join(parts))
+
+
+def _answers(record: RunRecord, task: str, shown: str) -> str:
+    rows = []
+    for line in record.lines():
+        answer = line.data.get("answer")
+        if line.kind != "approval" or line.step != task or not isinstance(answer, dict):
+            continue
+        good = answer.get("decision") == "approved"
+        stale = answer.get("evidence_digest") != shown
+        how = "without review (--yes)" if answer.get("answered_via") == "cli-yes" else "in the UI"
+        verdict = f"{answer.get('decision')}{', of other evidence' if stale else ''}"
+        rows.append(
+            f'<tr><td class="{"good" if good and not stale else "bad"}">{escape(verdict)}</td>'
+            f"<td>{escape(str(answer.get('by')))}</td><td>{escape(str(answer.get('at'))[:19])}</td>"
+            f"<td>{how}</td><td>{escape(str(answer.get('comment') or ''))}</td></tr>"
+        )
+    if not rows:
+        return ""
+    head = "<tr><th>Answer</th><th>By</th><th>At (UTC)</th><th>How</th><th>Comment</th></tr>"
+    return f"<table>{head}{''.join(rows)}</table>"

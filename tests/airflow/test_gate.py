@@ -1,0 +1,111 @@
+"""Gates: the signed answer counts, not Airflow's state."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from airflow_site import Site, Started
+
+from proctor.site.client import AirflowUnavailable
+from proctor.site.runs import SETTLE_SECONDS
+
+GATED = """
+    pipeline: {name}
+    steps:
+      - id: evidence
+        image: proctor/steps
+        command: report html
+        outputs: {{report: directory}}
+      - id: approve
+        approval: {{question: "Good enough?", evidence: [evidence.report]}}
+      - id: package
+        after: [approve]
+        image: proctor/steps
+        command: submission package
+        inputs: {{report: evidence.report}}
+        outputs: {{package: directory}}
+"""
+
+
+def at_the_gate(site: Site, name: str) -> Started:
+    page = {"report": {"report.html": "<h1>evidence</h1>"}}
+    site.fake.script({"evidence": {"outputs": page}})
+    run = site.start(name, GATED.format(name=name))
+    run.until_task("approve", "awaiting_input")
+    time.sleep(SETTLE_SECONDS)  # a person is no faster
+    return run
+
+
+def answer(run: Started, option: str, reviewed: bool = True) -> None:
+    form = {"evidence_reviewed": reviewed, "comment": "looks right"}
+    run.site.instance.client.answer(run.record.pipeline, run.record.run, "approve", option, form)
+
+
+def test_an_approval_is_signed_and_reaches_the_step_behind_it(site: Site) -> None:
+    run = at_the_gate(site, "approved")
+    assert run.summary()["state"] == "waiting"
+    answer(run, "Approve")
+    assert run.ended() == "success"
+    (approval,) = run.summary()["approvals"]
+    assert approval["decision"] == "approved"
+    assert approval["answered_via"] == "ui"
+    assert approval["evidence_reviewed"] is True
+    started = next(r for r in site.fake.starts("package") if r["run"] == run.record.run)
+    assert started["approvals"] == [approval]
+    with pytest.raises(AirflowUnavailable, match="409|404"):
+        answer(run, "Reject")
+
+
+def test_a_rejection_ends_the_run_and_nothing_behind_it_starts(site: Site) -> None:
+    run = at_the_gate(site, "rejected")
+    answer(run, "Reject")
+    assert run.ended() == "failed"
+    assert run.tasks()["package"] == "upstream_failed"
+    assert run.summary()["approvals"][0]["decision"] == "rejected"
+
+
+def test_yes_is_recorded_as_an_answer_without_a_review(site: Site) -> None:
+    run = at_the_gate(site, "unattended")
+    run.watched.yes = True
+    run.watched.watch(lambda view: None)
+    (approval,) = run.summary()["approvals"]
+    assert approval["answered_via"] == "cli-yes"
+    assert approval["evidence_reviewed"] is False
+
+
+def test_a_gate_set_to_success_by_hand_opens_nothing(site: Site) -> None:
+    run = at_the_gate(site, "by-hand")
+    site.instance.client.set_task_state("by-hand", run.record.run, "approve", "success")
+    assert run.ended() == "failed"
+    assert run.tasks() | {"package": "failed"} == run.tasks()
+    assert "nobody has answered at the gate 'approve'" in run.log("package")
+    assert not [r for r in site.fake.starts("package") if r["run"] == run.record.run]
+
+
+def test_a_forged_answer_is_refused(site: Site) -> None:
+    run = at_the_gate(site, "forged")
+    forged = {
+        "gate": "approve", "decision": "approved", "by": "mallory", "at": "2026-01-01",
+        "answered_via": "ui", "evidence_reviewed": True, "evidence_digest": "0" * 64,
+    }
+    run.record.append("approval", step="approve", data={"answer": forged, "signature": "AAAA"})
+    site.instance.client.set_task_state("forged", run.record.run, "approve", "success")
+    assert run.ended() == "failed"
+    assert "not signed with this site's key" in run.log("package")
+
+
+def test_changed_evidence_voids_the_answer(site: Site) -> None:
+    run = at_the_gate(site, "changed")
+    line = run.record.last("result", "evidence")
+    assert line is not None
+    outputs = json.loads(json.dumps(line.data["outputs"]))
+    outputs["report"]["sha256"] = "f" * 64
+    run.record.append(
+        "result", step="evidence", attempt=1, data={"state": "succeeded", "outputs": outputs}
+    )
+    answer(run, "Approve")
+    assert run.ended() == "failed"
+    assert "the evidence changed while the question was open" in run.log("approve")
+    assert not run.summary()["approvals"]
