@@ -115,7 +115,7 @@ class LocalArtifacts:
     """An :class:`ArtifactStore` in ``<home>/artifacts``."""
 
     def __init__(self, home: Path) -> None:
-        self.root = home.absolute() / "artifacts"
+        self.root = home.resolve() / "artifacts"
 
     def stage(self, name: AttemptName, outputs: Iterable[str]) -> dict[str, Path]:
         """See :class:`ArtifactStore`.

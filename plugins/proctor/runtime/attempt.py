@@ -38,7 +38,7 @@ class Attempt:
     """Paths and small files of one attempt."""
 
     def __init__(self, home: Path, name: AttemptName) -> None:
-        self.home = home.absolute()
+        self.home = home.resolve()
         self.name = name.checked()
         self.folder = self.home / "work" / name.folders()
         self.step_dir = self.folder / "step"
@@ -52,6 +52,15 @@ class Attempt:
             return cls(home, AttemptName(what.pipeline, what.run, what.step, what.attempt))
         except ArtifactError as error:
             raise RequestRefused(str(error)) from error
+
+    @classmethod
+    def all(cls, home: Path, known: Callable[[Attempt], bool]) -> Iterator[Attempt]:
+        """Every attempt whose folder is here and that ``known`` accepts."""
+        for folder in sorted((home.resolve() / "work").glob("*/*/*/[0-9]*")):
+            pipeline, run, step, number = folder.parts[-4:]
+            found = cls(home, AttemptName(pipeline, run, step, int(number)))
+            if known(found):
+                yield found
 
     @classmethod
     def newest(
@@ -133,6 +142,15 @@ class Attempt:
         made = _contract(request, mounts, container)
         contract.dump(self.step_dir, contract.CONTRACT_FILE, made)
         self.write("request.json", request.model_dump(mode="json"))
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Leave no copy of a secret where the start fails."""
+        try:
+            yield
+        except BaseException:
+            self.discard_secrets()
+            raise
 
     def discard_secrets(self) -> None:
         """Secrets stay on disk in their one place only, once the step has ended."""

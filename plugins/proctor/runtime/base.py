@@ -158,6 +158,9 @@ class Runtime(Protocol):
     def find(self, pipeline: str, run: str, step: str, attempt: int | None = None) -> Handle | None:
         """The newest attempt of a step that this runtime still knows, running or ended."""
 
+    def ours(self) -> list[Handle]:
+        """All attempts of this home that it still knows: what a launcher cleans up after."""
+
     def poll(self, handle: Handle) -> State:
         """How it stands."""
 

@@ -61,7 +61,7 @@ class DockerRuntime:
     name = "docker"
 
     def __init__(self, home: Path) -> None:
-        self.home = home.absolute()
+        self.home = home.resolve()
         self.store = LocalArtifacts(self.home)
 
     def describe(self) -> str:
@@ -80,9 +80,11 @@ class DockerRuntime:
             if found is None or not (attempt.folder / "request.json").exists():
                 if found is not None:
                     _remove(found)
-                found = self._create(attempt, request, image_id)
+                with attempt.starting():
+                    found = self._create(attempt, request, image_id)
             if found.status == "created":
-                _start(found)
+                with attempt.starting():
+                    _start(found)
             with engine_errors():
                 found.reload()
         return self._handle(attempt, found)
@@ -161,7 +163,7 @@ class DockerRuntime:
         return self._image_id(image)
 
     def ours(self) -> list[Handle]:
-        """All attempts of this home that the engine knows: what a launcher cleans up after."""
+        """See :class:`~proctor.runtime.base.Runtime`."""
         return self._handles({})
 
     def _handles(self, labels: dict[str, str]) -> list[Handle]:

@@ -82,7 +82,7 @@ class FakeRuntime:
     name = "fake"
 
     def __init__(self, home: Path) -> None:
-        self.home = home.absolute()
+        self.home = home.resolve()
         self.store = LocalArtifacts(self.home)
 
     def describe(self) -> str:
@@ -123,10 +123,12 @@ class FakeRuntime:
 
     def find(self, pipeline: str, run: str, step: str, attempt: int | None = None) -> Handle | None:
         """See :class:`~proctor.runtime.base.Runtime`."""
-        found = Attempt.newest(
-            self.home, pipeline, run, step, attempt, lambda a: a.read(_FAKE_FILE) is not None
-        )
+        found = Attempt.newest(self.home, pipeline, run, step, attempt, _was_started)
         return None if found is None else self._handle(found)
+
+    def ours(self) -> list[Handle]:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        return [self._handle(attempt) for attempt in Attempt.all(self.home, _was_started)]
 
     def poll(self, handle: Handle) -> State:
         """See :class:`~proctor.runtime.base.Runtime`."""
@@ -247,3 +249,7 @@ class FakeRuntime:
             deadline_at=stamp(deadline(started, request.deadline_seconds)),
             outputs=request.outputs,
         )
+
+
+def _was_started(attempt: Attempt) -> bool:
+    return (attempt.folder / _FAKE_FILE).exists()

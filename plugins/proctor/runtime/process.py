@@ -56,7 +56,7 @@ class ProcessRuntime:
     name = "process"
 
     def __init__(self, home: Path) -> None:
-        self.home = home.absolute()
+        self.home = home.resolve()
         self.store = LocalArtifacts(self.home)
 
     def describe(self) -> str:
@@ -79,23 +79,21 @@ class ProcessRuntime:
         attempt = Attempt.of(self.home, request)
         with attempt.lock() as lock:
             if not (attempt.folder / SHIM_FILE).exists():
-                attempt.prepare(request, self.store, container=False)
-                attempt.write("image.json", {"digest": digest})
-                attempt.write(SPAWN_FILE, _spawn(attempt, request))
-                _launch(attempt, lock)
+                with attempt.starting():
+                    attempt.prepare(request, self.store, container=False)
+                    attempt.write("image.json", {"digest": digest})
+                    attempt.write(SPAWN_FILE, _spawn(attempt, request))
+                    _launch(attempt, lock)
         return self._handle(attempt)
 
     def find(self, pipeline: str, run: str, step: str, attempt: int | None = None) -> Handle | None:
         """See :class:`~proctor.runtime.base.Runtime`."""
-        found = Attempt.newest(
-            self.home,
-            pipeline,
-            run,
-            step,
-            attempt,
-            lambda a: (a.folder / SHIM_FILE).exists() and (a.folder / "request.json").exists(),
-        )
+        found = Attempt.newest(self.home, pipeline, run, step, attempt, _was_started)
         return None if found is None else self._handle(found)
+
+    def ours(self) -> list[Handle]:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        return [self._handle(attempt) for attempt in Attempt.all(self.home, _was_started)]
 
     def poll(self, handle: Handle) -> State:
         """See :class:`~proctor.runtime.base.Runtime`."""
@@ -188,6 +186,10 @@ class ProcessRuntime:
         if not processes.end_all(lambda: processes.members(marker), 0.0):
             raise EngineError(f"processes of {attempt.step_dir} cannot be ended")
         remove_tree(attempt.folder / "scratch")
+
+
+def _was_started(attempt: Attempt) -> bool:
+    return (attempt.folder / SHIM_FILE).exists() and (attempt.folder / "request.json").exists()
 
 
 def _still(identity: str) -> set[int]:

@@ -160,6 +160,8 @@ def check_start_twice(bench: Bench) -> None:
     second = bench.start("twice", {"seconds": 2})
     expect(first == second, f"a second start gave another handle: {second}")
     newer = bench.start("twice", {"seconds": 0}, attempt=2)
+    ours = [handle for handle in bench.runtime.ours() if handle.run == bench.run]
+    expect(len(ours) == 2 and first in ours and newer in ours, f"ours gives {ours}")
     expect(bench.runtime.find("selfcheck", bench.run, "twice") == newer, "find gives the older")
     older = bench.runtime.find("selfcheck", bench.run, "twice", 1)
     expect(older == first, f"find of attempt 1 gives {older}")
