@@ -173,10 +173,11 @@ def _axis(scale: _Scale) -> Markup:
     for tick in scale.ticks():
         x = scale(tick)
         parts.append(_line(x, floor, x, floor + 4, "axis"))
-        if x - used >= 46:
-            anchor = "start" if x < 24 else "end" if x > WIDTH - 24 else "middle"
+        anchor = "start" if x < 24 else "end" if x > WIDTH - 24 else "middle"
+        middle = {"start": x + 24, "end": x - 24}.get(anchor, x)
+        if middle - used >= 52:
             parts.append(_text(x, floor + 17, _short(tick), anchor))
-            used = x
+            used = middle
     return Markup("").join(parts)
 
 

@@ -72,6 +72,7 @@ class Run(Read):
     scenario_in_round: bool | None = None
     round: str = ""
     loadgen_version: str = ""
+    sut: dict[str, JsonValue] = {}
     errors: tuple[JsonValue, ...] = ()
 
 

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import Field
 
-from proctor_steps import contract
+from proctor_steps import contract, rounds
 from proctor_steps.contract import Approval, Finding
 from proctor_steps.report import charts, pictures, verdict
 from proctor_steps.report.evidence import Evidence, Run, Score, examples, gather
@@ -85,6 +85,9 @@ def render(params: Params, made: contract.Contract, found: Evidence, judged: Ver
         licences=_licences(found.dataset),
         found=found,
         findings=verdict.together(_findings(found, judged)),
+        known_benchmark=rounds.load(params.round).benchmark(params.benchmark) is not None,
+        systems=_systems(found),
+        shape=_shape,
         shown_score=pictures.SHOWN_SCORE,
     )
 
@@ -97,6 +100,25 @@ def figure(value: float | int | None, unit: str = "") -> str:
         return charts.duration(value)
     text = f"{value:,}" if isinstance(value, int) else charts.significant(value)
     return f"{text} {unit}".strip()
+
+
+def _systems(found: Evidence) -> list[tuple[str, str]]:
+    """What ran the model, as the runs tell it; where they differ, each with its scenarios."""
+    told: dict[str, list[str]] = {}
+    for scenario, run_ in found.performance.items():
+        name = " ".join(str(run_.sut[key]) for key in ("backend", "version") if key in run_.sut)
+        if name:
+            told.setdefault(name, []).append(scenario)
+    if len(told) == 1:
+        return [("Backend", next(iter(told)))]
+    return [("Backend", f"{name} ({', '.join(where)})") for name, where in told.items()]
+
+
+def _shape(shape: Any) -> str:
+    """``N × 3 × 192 × 192``; a dimension that is open is ``?``."""
+    if not isinstance(shape, list):
+        return "shape unknown"
+    return " × ".join("?" if size is None else str(size) for size in shape)
 
 
 def _row(scenario: str, found: Evidence) -> dict[str, Any]:

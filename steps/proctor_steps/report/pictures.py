@@ -41,12 +41,11 @@ def draw(
     right = {d for d, _ in matched}
     seen = {t for _, t in matched}
     missed = [box for i, box in enumerate(truth) if i not in seen]
-    size = max(example.width, example.height)
     parts = [_image(example, folder)]
-    parts += [_box(box, "missed", _name(box, names), size) for box in missed]
+    parts += [_box(box, "missed", _name(box, names), example) for box in missed]
     for i, box in enumerate(shown):
         label = f"{_name(box, names)} {box.score:.2f}"
-        parts.append(_box(box, "right" if i in right else "wrong", label, size))
+        parts.append(_box(box, "right" if i in right else "wrong", label, example))
     counts = len(right), len(shown) - len(right), len(missed)
     text = f"{example.file_name}: {counts[0]} found, {counts[1]} wrong, {counts[2]} missed"
     drawing = Markup(
@@ -93,20 +92,32 @@ def _name(box: Box, names: Mapping[int, str]) -> str:
     return names.get(box.category) or f"category {box.category}"
 
 
-def _box(box: Box, kind: str, label: str, size: int) -> Markup:
+def _box(box: Box, kind: str, label: str, example: Example) -> Markup:
     x, y, width, height = box.bbox
+    size = max(example.width, example.height)
     text = size / 26
-    # Right above, wrong below: two answers for one thing must both be read.
-    above = y > text * 1.4 and kind != "wrong"
-    top = y - text * 0.35 if above else y + height + text
+    # Near the right edge the label ends with its box, elsewhere it begins with it.
+    last = x + text * len(label) * 0.65 > example.width
+    at, anchor = (min(x + width, example.width), "end") if last else (max(x, 0.0), "start")
     return Markup(
         '<g class="box {}"><title>{}</title>'
         '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" stroke-width="{:.1f}"/>'
-        '<text x="{:.1f}" y="{:.1f}" font-size="{:.1f}" stroke-width="{:.1f}">{}</text></g>'
+        '<text x="{:.1f}" y="{:.1f}" font-size="{:.1f}" stroke-width="{:.1f}" '
+        'text-anchor="{}">{}</text></g>'
     ).format(
         kind, f"{kind}: {label}", x, y, width, height, size / 190,
-        min(x, size - text * len(label) * 0.55) if x > 0 else 0, top, text, text / 5, label,
+        at, _baseline(box, kind, text, example.height), text, text / 5,
+        anchor, label,
     )  # fmt: skip
+
+
+def _baseline(box: Box, kind: str, text: float, height: float) -> float:
+    """Right above, wrong below, as two answers for one thing must both be read; never outside."""
+    top, bottom = box.bbox[1], box.bbox[1] + box.bbox[3]
+    above, below = top - text * 0.35, bottom + text
+    if kind == "wrong":
+        return below if below < height else bottom - text * 0.3
+    return above if above > text else min(below, height - text * 0.3)
 
 
 def _image(example: Example, folder: Path | None) -> Markup:

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from proctor_steps import rounds
 from proctor_steps.contract import Finding
-from proctor_steps.report.evidence import Evidence, Run, Score
+from proctor_steps.report.evidence import Evidence, Rule, Run, Score
 from proctor_steps.rounds import BenchmarkRules
 
 
@@ -23,6 +23,13 @@ class Missed:
 
     rule: str
     places: tuple[tuple[str, str], ...]
+
+    def reasons(self) -> list[tuple[str, str]]:
+        """Each reason once, with all its scenarios: ``("SingleStream, Offline", "...")``."""
+        where: dict[str, list[str]] = {}
+        for place, reason in self.places:
+            where.setdefault(reason, []).append(place)
+        return [(", ".join(filter(None, places)), reason) for reason, places in where.items()]
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,8 @@ def _findings(found: Evidence) -> Iterable[Finding]:
         elif found.performance:
             yield _finding("performance_run", "no performance run of this scenario", scenario)
         if scenario in found.accuracy_runs:
-            yield from _accuracy_run_findings(scenario, found.accuracy_runs[scenario])
+            told = {rule.rule for rule in run.rules if rule.met is not True} if run else set()
+            yield from _accuracy_run_findings(scenario, found.accuracy_runs[scenario], told)
         if score is not None:
             yield from _score_findings(scenario, score)
         elif found.scores:
@@ -113,13 +121,14 @@ def _round_findings(
     found: Evidence, benchmark: str, round_: str, rules: BenchmarkRules | None
 ) -> Iterable[Finding]:
     """What the round asks of the benchmark as a whole."""
-    if benchmark and rules is None:
+    told = {rule.rule for run in found.performance.values() for rule in run.rules}
+    if benchmark and rules is None and "benchmark_in_round" not in told:
         text = f"{benchmark} is no benchmark of MLPerf Inference {round_}"
         yield _finding("benchmark_in_round", text)
     if rules is None:
         return
     for scenario, score in found.scores.items():
-        if score.samples != rules.dataset_samples:
+        if score.samples != rules.dataset_samples and "dataset_size" not in told:
             text = f"{score.samples} samples scored; the dataset has {rules.dataset_samples}"
             yield _finding("dataset_size", text, scenario)
     wanted = [set(scenarios) for scenarios in rules.scenarios.values()]
@@ -134,27 +143,27 @@ def _run_findings(scenario: str, run: Run) -> Iterable[Finding]:
     named = {rule.rule for rule in run.rules if rule.met is not True}
     for rule in run.rules:
         if rule.met is False:
-            yield _finding(rule.rule, _reason(rule.message, rule.required, rule.found), scenario)
+            yield _finding(rule.rule, _reason(rule), scenario)
         elif rule.met is None:
-            text = _reason(rule.message, rule.required, rule.found)
-            yield _finding(rule.rule, f"could not be judged: {text}", scenario, "warning")
+            yield _finding(rule.rule, f"could not be judged: {_reason(rule)}", scenario, "warning")
     if run.valid is not True and not named:
         yield _finding("loadgen_valid", "LoadGen did not call this run VALID", scenario)
-    if run.scenario_in_round is False and not {n for n in named if "scenario" in n}:
+    # Where the round does not have the benchmark, it has none of its scenarios either.
+    if run.scenario_in_round is False and not named & {"scenario_in_round", "benchmark_in_round"}:
         text = f"the round{f' {run.round}' if run.round else ''} does not have this scenario"
         yield _finding("scenario_in_round", text, scenario)
     unexplained = run.valid is True and run.scenario_in_round is not False and not named
     if run.official is not True and unexplained:
         yield _finding("official", "the run misses a rule that it does not name", scenario)
-    for error in run.errors:
+    for error in run.errors if "loadgen_errors" not in named else ():
         yield _finding("loadgen_errors", str(error), scenario)
 
 
-def _accuracy_run_findings(scenario: str, run: Run) -> Iterable[Finding]:
+def _accuracy_run_findings(scenario: str, run: Run, told: set[str]) -> Iterable[Finding]:
+    """What the accuracy run misses beyond what the performance run does (``told``)."""
     for rule in run.rules:
-        if rule.met is False:
-            reason = _reason(rule.message, rule.required, rule.found)
-            yield _finding(rule.rule, f"accuracy run: {reason}", scenario)
+        if rule.met is False and rule.rule not in told:
+            yield _finding(rule.rule, f"accuracy run: {_reason(rule)}", scenario)
 
 
 def _score_findings(scenario: str, score: Score) -> Iterable[Finding]:
@@ -177,10 +186,23 @@ def percent(value: float | None) -> str:
     return "unknown" if value is None else f"{100 * value:.2f} %"
 
 
-def _reason(message: str, required: JsonValue, found: JsonValue) -> str:
-    if message:
-        return message
-    return f"required {required}, found {found}"
+def _reason(rule: Rule) -> str:
+    """The rule's message, with the figures where it does not name what was found."""
+    plain = isinstance(rule.found, str | int | float) and not isinstance(rule.found, bool)
+    if not rule.message:
+        return f"required {rule.required}, found {rule.found}"
+    if not plain or _shown(rule.found) in rule.message:
+        return rule.message
+    wanted = (
+        f", required {_shown(rule.required)}"
+        if isinstance(rule.required, str | int | float)
+        else ""
+    )
+    return f"{rule.message} (found {_shown(rule.found)}{wanted})"
+
+
+def _shown(value: JsonValue) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _finding(rule: str, message: str, where: str = "", severity: str = "error") -> Finding:

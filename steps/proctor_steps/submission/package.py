@@ -156,6 +156,12 @@ def _system(params: Params, found: Evidence, io: StepIO) -> dict[str, JsonValue]
         "system_name": params.system_name,
         "other_software_stack": _software(found),
     }
+    frameworks = {
+        f"{run_.sut['backend']} {run_.sut.get('version', '')}".strip()
+        for run_ in found.performance.values()
+        if run_.sut.get("backend")
+    }
+    known["framework"] = ", ".join(sorted(frameworks))
     rules = rounds.load(params.round).benchmark(params.benchmark)
     if rules is not None and len(rules.scenarios) == 1:
         known["system_type"] = next(iter(rules.scenarios))

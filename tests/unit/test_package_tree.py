@@ -1,0 +1,368 @@
+"""The submission package: its tree, its cut logs, its archive, and what it says of itself."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evidence_kit import Kit, approval
+from proctor_steps.contract import Result
+from proctor_steps.stage import DataError
+from proctor_steps.submission import archive, system
+from proctor_steps.submission.package import STAGE
+
+NAMES = {"runs": "accuracy_logs", "accuracy": "scores"}
+PARAMS = {
+    "submitter": "Example",
+    "division": "closed",
+    "system_name": "box-1",
+    "benchmark": "yolo",
+}
+FULL_SYSTEM = {
+    "status": "available",
+    "host_memory_configuration": "2 x 8 GB DDR5",
+    "host_networking": "Ethernet",
+    "host_networking_topology": "N/A",
+    "host_network_card_count": "1",
+    "host_storage_capacity": "256 GB",
+    "host_storage_type": "NVMe SSD",
+    "host_processor_model_name": "Example CPU",
+    "host_memory_capacity": "16 GB",
+    "cooling": "air",
+}
+FULL_MEASUREMENTS = {
+    "retraining": "no",
+    "weight_data_types": "fp32",
+    "weight_transformations": "none",
+}
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Kit:
+    return Kit(tmp_path)
+
+
+def package(kit: Kit, **params: Any) -> tuple[Result, Path]:
+    return kit.run(STAGE, "package", {**PARAMS, **params}, NAMES)
+
+
+def rules(result: Result) -> list[str]:
+    return [finding.rule for finding in result.findings]
+
+
+def home(out: Path, division: str = "closed") -> Path:
+    return out / "tree" / division / "Example"
+
+
+def test_the_tree_is_the_round_s(kit: Kit) -> None:
+    result, out = package(kit.fill())
+    assert result.status == "ok", result.message
+    files = {p.relative_to(home(out)).as_posix() for p in home(out).rglob("*") if p.is_file()}
+    of_scenario = {
+        "measurements.json",
+        "user.conf",
+        "README.md",
+        "performance/run_1/mlperf_log_summary.txt",
+        "performance/run_1/mlperf_log_detail.txt",
+        "accuracy/mlperf_log_summary.txt",
+        "accuracy/mlperf_log_detail.txt",
+        "accuracy/mlperf_log_accuracy.json",
+        "accuracy/accuracy.txt",
+    }
+    expected = {
+        f"results/box-1/yolo-99/{scenario}/{name}"
+        for scenario in ("SingleStream", "MultiStream", "Offline")
+        for name in of_scenario
+    }
+    expected |= {"systems/box-1.json"}
+    expected |= {f"documentation/{n}" for n in ("README.md", "approvals.json", "calibration.md")}
+    source = {name for name in files if name.startswith("src/yolo-99/")}
+    assert files - source == expected
+    assert "src/yolo-99/README.md" in source
+    assert "src/yolo-99/proctor_steps/submission/package.py" in source
+    assert not [name for name in source if "embedded" in name or "__pycache__" in name]
+    assert all((home(out) / name).stat().st_size for name in files - source)
+
+
+def test_performance_and_accuracy_logs_are_not_mixed_up(kit: Kit) -> None:
+    _, out = package(kit.fill())
+    folder = home(out) / "results/box-1/yolo-99/Offline"
+    assert (folder / "performance/run_1/mlperf_log_detail.txt").read_text() == (
+        "Offline performance detail\n"
+    )
+    assert (folder / "accuracy/mlperf_log_detail.txt").read_text() == "Offline accuracy detail\n"
+
+
+@pytest.mark.parametrize("size", [0, 100, 4095, 4096, 5000, 8192, 8199, 100_000])
+def test_the_accuracy_log_is_cut_as_the_official_script_cuts_it(tmp_path: Path, size: int) -> None:
+    data = bytes(65 + i % 26 for i in range(size))
+    source, target = tmp_path / "whole.json", tmp_path / "cut.json"
+    source.write_bytes(data)
+    sha256 = archive.truncate_accuracy_log(source, target)
+    cut = data if size < 4096 else data[:4096] + b"\n\n...\n\n" + data[-4096:]
+    assert target.read_bytes() == cut
+    assert len(cut) <= 8199
+    assert sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_the_hash_of_the_whole_log_follows_the_score(kit: Kit) -> None:
+    result, out = package(kit.fill())
+    whole = (kit.folder("runs", "Offline") / "mlperf_log_accuracy.json").read_bytes()
+    sha256 = hashlib.sha256(whole).hexdigest()
+    folder = home(out) / "results/box-1/yolo-99/Offline"
+    assert len(whole) > 8199 == (folder / "accuracy/mlperf_log_accuracy.json").stat().st_size
+    text = (folder / "accuracy/accuracy.txt").read_text()
+    assert text == f"mAP=53.410%\n\nhash={sha256}\n"
+    assert sha256 in (folder / "README.md").read_text()
+    made = result.metrics["package"]
+    assert isinstance(made, dict) and made["accuracy_log_sha256"]["Offline"] == sha256  # type: ignore[index,call-overload]
+
+
+def test_the_archive_has_the_same_bytes_again(kit: Kit) -> None:
+    first, out = package(kit.fill())
+    for path in kit.root.rglob("*"):
+        os.utime(path, (1, 1))
+    again, other = package(kit)
+    one, two = (folder / "submission.tar.gz" for folder in (out, other))
+    assert one.read_bytes() == two.read_bytes()
+    assert first.metrics["package"] == again.metrics["package"]
+    made = first.metrics["package"]
+    assert isinstance(made, dict)
+    assert made["sha256"] == hashlib.sha256(one.read_bytes()).hexdigest()
+    assert made["bytes"] == one.stat().st_size
+
+
+def test_the_archive_has_no_times_owners_or_odd_entries(kit: Kit) -> None:
+    result, out = package(kit.fill())
+    data = (out / "submission.tar.gz").read_bytes()
+    assert data[4:8] == b"\0\0\0\0"  # gzip's own clock
+    assert data[3] & 0x08 == 0  # and no file name
+    with tarfile.open(out / "submission.tar.gz") as tar:
+        entries = tar.getmembers()
+    names = [entry.name for entry in entries]
+    assert names == sorted(names) and all(name.startswith("closed/Example/") for name in names)
+    for entry in entries:
+        assert entry.isfile() and (entry.mtime, entry.uid, entry.gid) == (0, 0, 0)
+        assert (entry.uname, entry.gname, entry.mode) == ("", "", 0o644)
+    made = result.metrics["package"]
+    assert isinstance(made, dict) and made["files"] == len(entries)
+    assert len(gzip.decompress(data)) % 512 == 0
+
+
+def test_what_the_repository_refuses_is_not_packed(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    (root / ".git").mkdir(parents=True)
+    (root / ".git" / "config").write_text("x")
+    (root / "two words").write_text("x")
+    (root / "link").symlink_to("two words")
+    with (root / "large").open("wb") as file:
+        file.truncate(50 * 2**20 + 1)
+    with pytest.raises(DataError) as caught:
+        archive.pack(root, tmp_path / "x.tar.gz")
+    for text in (".git: begins with a dot", "two words: has a blank", "link: a symbolic", "large:"):
+        assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "folder", "told"),
+    [(0.5341, "yolo-99", False), (0.5100, "yolo-95", False), (0.4, "yolo-95", True)],
+)
+def test_the_folder_follows_the_accuracy(kit: Kit, value: float, folder: str, told: bool) -> None:
+    kit.fill().score("Offline", value=value, met=value > 0.5)
+    result, out = package(kit)
+    assert [p.name for p in (home(out) / "results/box-1").iterdir()] == [folder]
+    assert ("accuracy_target" in rules(result)) is told
+
+
+def test_a_scenario_without_all_its_files_is_left_out_and_told(kit: Kit) -> None:
+    kit.fill()
+    (kit.folder("runs", "Offline") / "mlperf_log_summary.txt").write_text("")
+    (kit.folder("performance", "Offline") / "user.conf").unlink()
+    result, out = package(kit)
+    assert result.status == "ok"
+    (finding,) = [f for f in result.findings if f.rule == "incomplete_scenario"]
+    assert "Offline is left out" in finding.message
+    assert "user.conf of the performance log" in finding.message
+    assert "mlperf_log_summary.txt of the accuracy log" in finding.message
+    assert not (home(out) / "results/box-1/yolo-99/Offline").exists()
+
+
+def test_a_scenario_that_the_round_does_not_have_is_left_out(kit: Kit) -> None:
+    result, out = package(kit.fill(("SingleStream", "MultiStream", "Server", "Offline")))
+    assert "incomplete_scenario" in rules(result)
+    assert not (home(out) / "results/box-1/yolo-99/Server").exists()
+
+
+def test_nothing_complete_is_a_data_error_that_says_why(kit: Kit) -> None:
+    kit.logs("Offline", "performance")
+    result, _ = package(kit)
+    assert result.status == "data_error"
+    assert "there is nothing to package" in result.message
+    assert "no accuracy log; no score" in result.message
+    empty, _ = package(Kit(kit.root / "other"))
+    assert empty.status == "data_error" and "nothing to package" in empty.message
+
+
+@pytest.mark.parametrize("name", ["", "../up", "two words", ".hidden", "a/b", "-x", "ä"])
+@pytest.mark.parametrize("key", ["submitter", "system_name"])
+def test_a_name_that_is_no_folder_is_refused(kit: Kit, key: str, name: str) -> None:
+    result, _ = package(kit, **{key: name})
+    assert result.status == "step_error"
+    assert key in result.message and "folder's name" in result.message
+
+
+def test_a_full_description_leaves_nothing_to_tell(kit: Kit) -> None:
+    kit.approvals = (approval(),)
+    result, out = package(kit.fill(), system=FULL_SYSTEM, measurements=FULL_MEASUREMENTS)
+    assert result.findings == ()
+    fields = json.loads((home(out) / "systems/box-1.json").read_text())
+    assert set(fields) == set(system.FIELDS) and len(system.FIELDS) == 35
+    assert (fields["submitter"], fields["division"]) == ("Example", "closed")
+    assert fields["system_type"] == "edge"
+    assert fields["framework"] == "onnxruntime 1.31.1"
+    assert fields["accelerators_per_node"] == "0"
+    measured = json.loads(
+        (home(out) / "results/box-1/yolo-99/Offline/measurements.json").read_text()
+    )
+    assert measured == {
+        **FULL_MEASUREMENTS,
+        "input_data_types": "fp32",
+        "starting_weights_filename": "net.onnx",
+    }
+
+
+def test_what_is_not_known_is_told_and_not_invented(kit: Kit) -> None:
+    result, out = package(kit.fill())
+    told = " ".join(f.message for f in result.findings if f.rule == "system_description")
+    fields = json.loads((home(out) / "systems/box-1.json").read_text())
+    for name in ("status", "cooling", "host_networking", "host_memory_configuration"):
+        assert name in told and fields[name] == ""
+    assert "measurements" in rules(result)
+
+
+@pytest.mark.parametrize(
+    ("stated", "text"),
+    [
+        ({"status": "soon"}, "status 'soon'"),
+        ({"system_type": "cloud"}, "system_type 'cloud'"),
+        ({"accelerators_per_node": "N/A"}, "accelerators_per_node 'N/A' is no whole number"),
+        ({"number_of_nodes": "two"}, "number_of_nodes 'two'"),
+    ],
+)
+def test_a_field_that_the_checker_refuses_is_told(stated: dict[str, Any], text: str) -> None:
+    problems = system.describe(stated, {}, devices=False).problems
+    assert any(text in problem for problem in problems)
+
+
+def test_an_accelerator_must_be_described(kit: Kit) -> None:
+    kit.devices = ("gpu:0",)
+    result, _ = package(kit.fill(), system=FULL_SYSTEM)
+    told = " ".join(f.message for f in result.findings)
+    assert "accelerators_per_node" in told and "accelerator_model_name" in told
+
+
+def test_another_submitter_in_the_description_is_refused(kit: Kit) -> None:
+    result, _ = package(kit.fill(), system={"submitter": "Someone"})
+    assert result.status == "data_error" and "submitter" in result.message
+
+
+def test_the_machine_tells_what_it_can(tmp_path: Path) -> None:
+    files = {
+        "proc/cpuinfo": "".join(
+            f"processor\t: {i}\nmodel name\t: Fast CPU\nphysical id\t: {i // 4}\ncpu cores\t: 2\n\n"
+            for i in range(8)
+        ),
+        "proc/meminfo": "MemTotal:       16777216 kB\n",
+        "etc/os-release": 'NAME="D"\nPRETTY_NAME="Distro 12"\n',
+        "sys/block/nvme0n1/size": "500000000\n",
+        "sys/block/loop0/size": "77\n",
+        "sys/block/sda/size": "1000000000\n",
+        "sys/block/sda/queue/rotational": "1\n",
+        "sys/devices/system/cpu/cpu0/cache/index0/level": "1\n",
+        "sys/devices/system/cpu/cpu0/cache/index0/type": "Data\n",
+        "sys/devices/system/cpu/cpu0/cache/index0/size": "48K\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq": "3500000\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = system.discover(tmp_path)
+    assert found["host_processor_model_name"] == "Fast CPU"
+    assert (found["host_processors_per_node"], found["host_processor_core_count"]) == (2, 2)
+    assert found["host_memory_capacity"] == "16.0 GiB"
+    assert found["host_storage_capacity"] == "768 GB"
+    assert found["host_storage_type"] == "HDD, NVMe SSD"
+    assert found["host_processor_caches"] == "L1d 48K"
+    assert found["host_processor_frequency"] == "3.50 GHz"
+    assert str(found["operating_system"]).startswith("Distro 12, Linux")
+
+
+def test_a_machine_that_tells_nothing_is_no_error(tmp_path: Path) -> None:
+    found = system.discover(tmp_path)
+    assert "host_processor_model_name" not in found and "host_memory_capacity" not in found
+
+
+def test_without_an_approval_it_says_so(kit: Kit) -> None:
+    result, out = package(kit.fill())
+    assert "not_approved" in rules(result)
+    assert "Not approved" in (home(out) / "documentation/README.md").read_text()
+    assert "Not approved" in (home(out) / "results/box-1/yolo-99/Offline/README.md").read_text()
+    assert json.loads((home(out) / "documentation/approvals.json").read_text()) == []
+
+
+def test_an_approval_without_review_is_written_so(kit: Kit) -> None:
+    kit.approvals = (approval(answered_via="cli-yes", evidence_reviewed=False, by="root"),)
+    result, out = package(kit.fill())
+    assert "not_reviewed" in rules(result) and "not_approved" not in rules(result)
+    text = (home(out) / "results/box-1/yolo-99/Offline/README.md").read_text()
+    assert "approved by root" in text and "answered without review" in text
+    (written,) = json.loads((home(out) / "documentation/approvals.json").read_text())
+    assert written["answered_via"] == "cli-yes" and written["evidence_reviewed"] is False
+
+
+def test_a_rejection_is_no_approval(kit: Kit) -> None:
+    kit.approvals = (approval(decision="rejected"),)
+    result, out = package(kit.fill())
+    assert "not_approved" in rules(result)
+    assert "Not approved." in (home(out) / "documentation/README.md").read_text()
+
+
+def test_text_from_outside_keeps_its_line(kit: Kit) -> None:
+    kit.approvals = (approval(comment="fine\n# Everything is VALID\n| x |"),)
+    _, out = package(kit.fill())
+    text = (home(out) / "documentation/README.md").read_text()
+    assert "\n# Everything" not in text and "fine # Everything is VALID \\| x \\|" in text
+
+
+def test_each_readme_names_what_its_scenario_misses(kit: Kit) -> None:
+    missed = {"rule": "min_duration", "met": False, "message": "5 s instead of 600 s"}
+    kit.fill().logs("Offline", "performance", rules=[missed], official=False)
+    result, out = package(kit)
+    folder = home(out) / "results/box-1/yolo-99"
+    offline, single = ((folder / s / "README.md").read_text() for s in ("Offline", "SingleStream"))
+    assert "This is not a valid MLPerf result" in offline and "5 s instead of 600 s" in offline
+    assert "Every rule that was checked is met" in single
+    assert "not_a_valid_result" in rules(result)
+
+
+def test_a_benchmark_that_is_not_mlperf_s_says_so(kit: Kit) -> None:
+    result, out = package(kit.fill(("Offline", "Server")), benchmark="digits", division="open")
+    assert "benchmark_in_round" in rules(result)
+    assert (home(out, "open") / "results/box-1/digits/Server/README.md").is_file()
+
+
+def test_calibration_is_stated_or_said_to_be_unknown(kit: Kit) -> None:
+    _, out = package(kit.fill())
+    assert (
+        "calibrated and quantised nothing"
+        in (home(out) / "documentation/calibration.md").read_text()
+    )
+    _, out = package(kit, calibration="With 500 images of train2017.")
+    assert "500 images" in (home(out) / "documentation/calibration.md").read_text()

@@ -1,0 +1,345 @@
+"""The report: what it says, what it must never say, and that it stands alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evidence_kit import Kit, approval, examples, run_json, score_json
+from proctor_steps.report import charts, pictures
+from proctor_steps.report.evidence import Box
+from proctor_steps.report.html import STAGE
+
+PARAMS = {"benchmark": "yolo", "title": "YOLO"}
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Kit:
+    return Kit(tmp_path)
+
+
+def page(kit: Kit, **params: Any) -> tuple[str, dict[str, Any]]:
+    result, out = kit.run(STAGE, "report", {**PARAMS, **params})
+    assert result.status == "ok", result.message
+    return (out / "report.html").read_text(), json.loads((out / "summary.json").read_text())
+
+
+class Tags(HTMLParser):
+    """All tags with their attributes; complains of what the page may not hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def tags(text: str) -> list[tuple[str, dict[str, str | None]]]:
+    parser = Tags()
+    parser.feed(text)
+    return parser.tags
+
+
+def test_a_run_that_meets_every_rule_is_said_to_do_so(kit: Kit) -> None:
+    text, summary = page(kit.fill())
+    assert "Every rule that was checked is met." in text
+    assert "not a valid" not in text
+    assert "the review by MLCommons" in text and "TEST01" in text
+    assert summary["verdict"] == {
+        "valid": True,
+        "text": "Every rule that was checked is met.",
+        "missed": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"rules": [{"rule": "min_duration", "met": False, "message": "5 s"}]}, "min_duration"),
+        ({"rules": [{"rule": "early_stopping", "met": None, "message": "?"}]}, "early_stopping"),
+        ({"valid": False}, "loadgen_valid"),
+        ({"valid": None}, "loadgen_valid"),
+        ({"scenario_in_round": False}, "scenario_in_round"),
+        ({"official": False}, "official"),
+        ({"errors": ["a sample twice"]}, "loadgen_errors"),
+    ],
+)
+def test_one_rule_missed_is_no_valid_result_and_is_named(
+    kit: Kit, changes: dict[str, Any], rule: str
+) -> None:
+    kit.fill().logs("Offline", "performance", **changes)
+    text, summary = page(kit)
+    assert summary["verdict"]["valid"] is False
+    assert [missed["rule"] for missed in summary["verdict"]["missed"]] == [rule]
+    assert summary["verdict"]["missed"][0]["places"][0][0] == "Offline"
+    assert "This is not a valid MLPerf result: it misses the rules on" in text
+    assert f"<code>{rule}</code>" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"met": False, "value": 0.4}, "accuracy_target"),
+        ({"met": None, "target": None}, "accuracy_target"),
+        ({"samples": 1524}, "accuracy_samples"),
+        ({"samples": 70, "expected_samples": 70}, "dataset_size"),
+    ],
+)
+def test_accuracy_below_target_or_incomplete_is_named(
+    kit: Kit, changes: dict[str, Any], rule: str
+) -> None:
+    kit.fill().score("MultiStream", **changes)
+    _, summary = page(kit)
+    assert rule in [missed["rule"] for missed in summary["verdict"]["missed"]]
+    found = [f for f in summary["findings"] if f["rule"] == rule]
+    assert [f["where"] for f in found] == ["MultiStream"]
+
+
+def test_scenarios_that_the_round_requires_are_missed(kit: Kit) -> None:
+    _, summary = page(kit.fill(("SingleStream",)))
+    (missed,) = summary["verdict"]["missed"]
+    assert missed["rule"] == "required_scenarios"
+    assert "MultiStream and Offline" in missed["places"][0][1]
+
+
+def test_a_rule_that_both_runs_miss_is_told_once(kit: Kit) -> None:
+    rules = [{"rule": "benchmark_in_round", "met": False, "message": "digits must be one"}]
+    for mode in ("performance", "accuracy"):
+        kit.logs("Offline", mode, rules=rules, official=False)
+    kit.score("Offline", met=None, target=None)
+    _, summary = page(kit, benchmark="digits")
+    assert [f["rule"] for f in summary["findings"] if "benchmark" in f["rule"]] == [
+        "benchmark_in_round"
+    ]
+
+
+def test_never_called_compliant(kit: Kit) -> None:
+    text, _ = page(kit.fill())
+    assert "compliant" not in text.lower()
+
+
+def test_the_page_stands_alone(kit: Kit) -> None:
+    text, _ = page(kit.fill())
+    assert len(text) < 1_000_000
+    for tag, attributes in tags(text):
+        assert tag not in ("script", "link", "iframe", "object", "base")
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "xlink:href"):
+            value = attributes.get(name) or ""
+            assert value == "" or value.startswith(("#", "data:image/")), value
+    assert "@import" not in text and "url(" not in text
+
+
+def test_same_evidence_same_bytes(kit: Kit) -> None:
+    assert page(kit.fill()) == page(kit)
+
+
+HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}"
+
+
+def test_text_from_specs_and_logs_stays_text(kit: Kit) -> None:
+    kit.fill()
+    rules = [{"rule": HOSTILE, "met": False, "required": HOSTILE, "found": [HOSTILE]}]
+    rules += [{"rule": "x", "met": None, "message": HOSTILE}]
+    run = {
+        "rules": rules,
+        "errors": [HOSTILE],
+        "loadgen_version": HOSTILE,
+        "sut": {"backend": HOSTILE},
+    }
+    metric = {"name": HOSTILE, "value": 1.5, "unit": HOSTILE}
+    percentile = {"name": HOSTILE, "value_ns": 1.4e6}
+    kit.logs("SingleStream", "performance", metric=metric, percentile=percentile, **run)
+    classes = [{"category": 1, "name": HOSTILE, "ap": 0.5, "ap50": 0.6}]
+    score = kit.score("SingleStream", metric=HOSTILE, per_class=classes)
+    shown = [{**examples()[0], "file_name": HOSTILE}]
+    (score / "examples.json").write_text(json.dumps(shown))
+    licence = {"4": {"name": HOSTILE, "total": HOSTILE, "kept": HOSTILE}}
+    about = {"kept": HOSTILE, "total": HOSTILE, "sha256_of_names": HOSTILE, "by_licence": licence}
+    (kit.folder("dataset") / "dataset.json").write_text(json.dumps(about))
+    tensor = {"name": HOSTILE, "shape": [HOSTILE], "dtype": HOSTILE}
+    model = {"file": HOSTILE, "format": HOSTILE, "sha256": HOSTILE, "inputs": [tensor]}
+    (kit.folder("model") / "model.json").write_text(json.dumps(model))
+    kit.approvals = (
+        approval(gate=HOSTILE, by=HOSTILE, at=HOSTILE, comment=HOSTILE, evidence_digest=HOSTILE),
+    )
+    text, _ = page(kit, title=HOSTILE)
+    assert "alert(1)" in text  # it is shown ...
+    assert "<script" not in text and "<img" not in text  # ... as text
+    assert "49" not in re.findall(r"&gt;(\d\d)", text)
+    for tag, attributes in tags(text):
+        assert tag not in ("script", "img")
+        assert not [name for name in attributes if name.startswith("on")]
+
+
+def test_a_file_name_cannot_lead_out_of_the_dataset(kit: Kit, tmp_path: Path) -> None:
+    kit.fill(("Offline",))
+    (tmp_path / "in" / "secret.png").write_bytes(b"\x89PNG secret")
+    shown = [{**examples()[0], "file_name": "../../secret.png"}]
+    (kit.folder("accuracy", "Offline") / "examples.json").write_text(json.dumps(shown))
+    text, _ = page(kit)
+    assert "data:image" not in text and "no-picture" in text
+
+
+def test_parts_that_are_missing_are_said_to_be(kit: Kit) -> None:
+    text, summary = page(kit)
+    assert "There is no result: neither a performance run nor an accuracy score" in text
+    assert summary["results"] == [] and summary["accuracy"] == []
+    assert {f["rule"] for f in summary["findings"]} >= {"performance_run", "accuracy_score"}
+
+
+def test_without_performance_runs(kit: Kit) -> None:
+    kit.score("Offline")
+    text, summary = page(kit)
+    assert "No performance run of this scenario was made." in text
+    assert "performance_run" in [m["rule"] for m in summary["verdict"]["missed"]]
+
+
+def test_without_scores(kit: Kit) -> None:
+    kit.logs("SingleStream", "performance")
+    text, _ = page(kit)
+    assert "The accuracy was not scored." in text and "not scored</span>" in text
+
+
+def test_accuracy_without_boxes(kit: Kit) -> None:
+    kit.fill(("Offline",))
+    folder = kit.score("Offline", per_class=[])
+    (folder / "examples.json").unlink()
+    text, _ = page(kit)
+    assert "The score kept no pictures with boxes." in text
+    assert "does not tell the precision of the classes" in text
+
+
+def test_a_run_without_latencies(kit: Kit) -> None:
+    (kit.fill().folder("performance", "SingleStream") / "latencies.npy").unlink()
+    text, _ = page(kit)
+    assert "The run kept no latencies." in text
+
+
+def test_everything_unreadable_is_told_at_once(kit: Kit) -> None:
+    kit.fill()
+    (kit.folder("performance", "Offline") / "run.json").write_text("{")
+    (kit.folder("accuracy", "Offline") / "accuracy.json").write_text('{"value": "much"}')
+    result, _ = kit.run(STAGE, "report", PARAMS)
+    assert result.status == "data_error"
+    assert "Offline/run.json: not JSON" in result.message
+    assert "accuracy.json: metric" in result.message and "value" in result.message
+
+
+def test_broken_examples_are_a_data_error(kit: Kit) -> None:
+    kit.fill()
+    (kit.folder("accuracy", "SingleStream") / "examples.json").write_text('[{"width": 0}]')
+    result, _ = kit.run(STAGE, "report", PARAMS)
+    assert result.status == "data_error" and "examples.json" in result.message
+
+
+def test_an_unknown_round_is_told_without_traceback(kit: Kit) -> None:
+    result, _ = kit.run(STAGE, "report", {**PARAMS, "round": "v1.0"})
+    assert result.status == "step_error" and "v6.1" in result.message
+
+
+def test_nobody_approved(kit: Kit) -> None:
+    text, summary = page(kit.fill())
+    assert "Nobody had approved this result" in text and summary["approvals"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "marked"),
+    [
+        ({}, False),
+        ({"answered_via": "cli-yes", "evidence_reviewed": False}, True),
+        ({"answered_via": "api", "evidence_reviewed": False}, True),
+    ],
+)
+def test_an_answer_without_review_is_marked(kit: Kit, given: dict[str, Any], marked: bool) -> None:
+    kit.approvals = (approval(**given),)
+    text, summary = page(kit.fill())
+    assert ("answered without review" in text) is marked
+    assert "maria" in text and summary["approvals"][0]["by"] == "maria"
+
+
+def test_the_summary_holds_runs_and_scores(kit: Kit) -> None:
+    _, summary = page(kit.fill())
+    assert [r["scenario"] for r in summary["results"]] == ["SingleStream", "MultiStream", "Offline"]
+    assert summary["results"][0] == run_json("SingleStream")
+    assert summary["accuracy"][0]["scenario"] == "SingleStream"
+    assert summary["accuracy"][0]["value"] == score_json()["value"]
+    assert "images" not in summary["dataset"]
+
+
+def test_the_percentile_that_counts_is_marked(kit: Kit) -> None:
+    text, _ = page(kit.fill())
+    assert "p90 1.60 ms counts" in text
+    assert text.count('class="mark counts"') == 4  # a line and a label in each of two charts
+
+
+def test_a_picture_shows_found_wrong_and_missed(kit: Kit) -> None:
+    text, _ = page(kit.fill())
+    assert "1 found, 1 wrong, 1 missed" in text
+    for kind in ("right", "wrong", "missed"):
+        assert f'class="box {kind}"' in text
+    assert "data:image/png;base64," in text
+
+
+def test_a_large_picture_is_made_smaller(kit: Kit) -> None:
+    kit.fill()
+    cv2 = pytest.importorskip("cv2")
+    noise = np.random.default_rng(1).integers(0, 255, (900, 1200, 3), dtype=np.uint8)
+    path = kit.folder("dataset") / "val2017" / "000000000042.png"
+    assert cv2.imwrite(str(path), noise)
+    text, _ = page(kit)
+    assert "data:image/jpeg;base64," in text and len(text) < 300_000
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [(12, "12 ns"), (1500, "1.50 µs"), (12_345_678, "12.3 ms"), (7.5e9, "7.50 s"), (None, "–")],
+)
+def test_durations_read_well(ns: float | None, text: str) -> None:
+    assert charts.duration(ns) == text
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[5, 5], [0, 0, 0], [1, 10**9], [10**6] * 99 + [4 * 10**9], list(range(1, 2000))],
+)
+def test_charts_of_odd_latencies_are_finite(values: list[int]) -> None:
+    latencies = np.array(values, dtype=np.int64)
+    drawn = charts.distribution(latencies, [charts.Mark("p90", float(values[-1]), "counts")])
+    drawn += charts.over_time(latencies)
+    assert "nan" not in drawn and "inf" not in drawn
+    bars = re.findall(r'class="bar" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)"', drawn)
+    assert bars and all(0 <= float(x) <= charts.WIDTH for x, _, _ in bars)
+
+
+def test_every_query_is_in_the_distribution() -> None:
+    latencies = np.random.default_rng(2).lognormal(14, 1, 3000).astype(np.int64)
+    drawn = charts.distribution(latencies, [])
+    counted = re.findall(r": ([\d,]+) queries</title>", drawn)
+    assert sum(int(text.replace(",", "")) for text in counted) == 3000
+
+
+def test_matching_takes_the_best_score_and_the_right_class() -> None:
+    truth = [Box(bbox=(0, 0, 10, 10), category=1)]
+    found = [
+        Box(bbox=(0, 0, 10, 10), category=2, score=0.9),
+        Box(bbox=(0, 0, 10, 9), category=1, score=0.5),
+        Box(bbox=(0, 0, 10, 10), category=1, score=0.7),
+    ]
+    assert pictures.match(found, truth) == [(2, 0)]
+
+
+def test_a_box_in_a_crowd_is_neither_right_nor_wrong(kit: Kit) -> None:
+    kit.fill(("Offline",))
+    shown = examples()
+    shown[0]["ground_truth"].append({"bbox": [25, 15, 30, 20], "category": 3, "iscrowd": 1})
+    (kit.folder("accuracy", "Offline") / "examples.json").write_text(json.dumps(shown))
+    text, _ = page(kit)
+    assert "1 found, 0 wrong, 1 missed" in text
