@@ -63,6 +63,7 @@ def score_json(**changes: Any) -> dict[str, Any]:
     ]
     return {
         "metric": "mAP",
+        "benchmark": "yolo",
         "value": 0.5341,
         "samples": 1525,
         "expected_samples": 1525,

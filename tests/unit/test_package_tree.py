@@ -200,6 +200,15 @@ def test_a_scenario_that_the_round_does_not_have_is_left_out(kit: Kit) -> None:
     assert not (home(out) / "results/box-1/yolo-99/Server").exists()
 
 
+def test_results_of_another_benchmark_are_refused(kit: Kit) -> None:
+    kit.fill().logs("Offline", "performance", benchmark="digits")
+    kit.score("SingleStream", benchmark="digits")
+    result, _ = package(kit)
+    assert result.status == "data_error"
+    assert "Offline: the performance run is of digits, not yolo" in result.message
+    assert "SingleStream: the score is of digits, not yolo" in result.message
+
+
 def test_nothing_complete_is_a_data_error_that_says_why(kit: Kit) -> None:
     kit.logs("Offline", "performance")
     result, _ = package(kit)
@@ -353,7 +362,11 @@ def test_each_readme_names_what_its_scenario_misses(kit: Kit) -> None:
 
 
 def test_a_benchmark_that_is_not_mlperf_s_says_so(kit: Kit) -> None:
-    result, out = package(kit.fill(("Offline", "Server")), benchmark="digits", division="open")
+    for scenario in ("Offline", "Server"):
+        kit.logs(scenario, "performance", benchmark="digits")
+        kit.logs(scenario, "accuracy", benchmark="digits")
+        kit.score(scenario, benchmark="digits", met=None, target=None)
+    result, out = package(kit, benchmark="digits", division="open")
     assert "benchmark_in_round" in rules(result)
     assert (home(out, "open") / "results/box-1/digits/Server/README.md").is_file()
 

@@ -112,12 +112,18 @@ def test_scenarios_that_the_round_requires_are_missed(kit: Kit) -> None:
 def test_a_rule_that_both_runs_miss_is_told_once(kit: Kit) -> None:
     rules = [{"rule": "benchmark_in_round", "met": False, "message": "digits must be one"}]
     for mode in ("performance", "accuracy"):
-        kit.logs("Offline", mode, rules=rules, official=False)
-    kit.score("Offline", met=None, target=None)
+        kit.logs("Offline", mode, rules=rules, official=False, benchmark="digits")
+    kit.score("Offline", met=None, target=None, benchmark="digits")
     _, summary = page(kit, benchmark="digits")
     assert [f["rule"] for f in summary["findings"] if "benchmark" in f["rule"]] == [
         "benchmark_in_round"
     ]
+
+
+def test_a_run_of_another_benchmark_is_told(kit: Kit) -> None:
+    kit.fill().logs("Offline", "accuracy", benchmark="digits")
+    _, summary = page(kit)
+    assert [m["rule"] for m in summary["verdict"]["missed"]] == ["other_benchmark"]
 
 
 def test_never_called_compliant(kit: Kit) -> None:

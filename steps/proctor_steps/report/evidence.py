@@ -58,6 +58,7 @@ class Run(Read):
     """One LoadGen run (``run.json``)."""
 
     scenario: str
+    benchmark: str = ""
     mode: str = ""
     valid: bool | None = None
     samples: int | None = None
@@ -90,6 +91,7 @@ class Score(Read):
     """The accuracy of one scenario (``accuracy.json``); ``value`` and ``target`` are 0..1."""
 
     metric: str
+    benchmark: str = ""
     value: float | None = None
     unit: str = ""
     samples: int | None = None
@@ -145,6 +147,19 @@ class Evidence:
     model: dict[str, Any] = field(default_factory=dict)
     model_folder: Path | None = None
     problems: list[str] = field(default_factory=list)
+
+    def strangers(self, benchmark: str) -> list[tuple[str, str]]:
+        """Runs and scores of another benchmark: ``(scenario, "the score is of digits")``."""
+        told = []
+        for what, parts in (
+            ("performance run", self.performance),
+            ("accuracy run", self.accuracy_runs),
+            ("score", self.scores),
+        ):
+            for scenario, part in parts.items():
+                if benchmark and part.benchmark not in ("", benchmark):
+                    told.append((scenario, f"the {what} is of {part.benchmark}, not {benchmark}"))
+        return told
 
     def scenarios(self) -> list[str]:
         """All scenarios that anything is known of, in MLPerf's order."""

@@ -121,6 +121,8 @@ def _round_findings(
     found: Evidence, benchmark: str, round_: str, rules: BenchmarkRules | None
 ) -> Iterable[Finding]:
     """What the round asks of the benchmark as a whole."""
+    for scenario, text in found.strangers(benchmark):
+        yield _finding("other_benchmark", text, scenario)
     told = {rule.rule for run in found.performance.values() for rule in run.rules}
     if benchmark and rules is None and "benchmark_in_round" not in told:
         text = f"{benchmark} is no benchmark of MLPerf Inference {round_}"

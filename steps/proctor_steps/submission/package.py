@@ -68,6 +68,10 @@ class Params(StageParams):
 def run(params: Params, io: StepIO) -> None:
     """Check what is there, write the tree, pack it."""
     found = gather(io, runs_input="accuracy_logs", scores_input="scores")
+    strangers = found.strangers(params.benchmark)
+    if strangers:
+        lines = "\n".join(f"  {scenario}: {text}" for scenario, text in strangers)
+        raise DataError(f"these results do not belong into one package:\n{lines}")
     scenarios = _complete(params, found, io)
     judged = verdict.judge(found, params.benchmark, params.round)
     out = io.output("package")
