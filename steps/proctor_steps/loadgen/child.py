@@ -165,13 +165,14 @@ def _try(task: Task, backend: base.Backend, batch: int, name: str) -> None:
 
 def _prepare(job: Job, sut: LocalSut, pulse: Pulse) -> Calibration | None:
     """Warm up; calibrate unless everything that LoadGen wants to know was given."""
-    length = min(max(0.05 * job.performance_seconds, 0.3), 3.0)
+    performance = job.mode == "performance"
+    length = min(max(0.05 * job.performance_seconds, 0.3), 3.0) if performance else 0.3
     pulse.enter(Phase.WARMING_UP)
-    warm_up(sut, job.scenario, length if job.mode == "performance" else 0)
+    warm_up(sut, job.scenario, length if performance else 0)
     by_rate = job.scenario in ("Server", "Offline")
     given = job.target_qps if by_rate else job.expected_latency_ms
     # In accuracy mode only Server goes by the clock.
-    if given is not None or (job.mode == "accuracy" and job.scenario != "Server"):
+    if given is not None or (not performance and job.scenario != "Server"):
         return None
     pulse.enter(Phase.CALIBRATING)
     return calibrate(sut, job.scenario, length)

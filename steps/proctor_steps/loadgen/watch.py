@@ -14,7 +14,7 @@ from proctor_steps.stage import StepError
 
 _POLL_S = 0.1
 # After a failure LoadGen is given this long to come to an end.
-_GRACE_S = 5.0
+_GRACE_S = 2.0
 _WORDS = {
     Phase.STARTING: "starting",
     Phase.LOADING_MODEL: "loading the model",

@@ -1,0 +1,52 @@
+"""The rounds' data: complete, strict, and agreeing with the LoadGen that is installed."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+from pydantic import ValidationError
+
+from proctor_steps import rounds
+from proctor_steps.rounds import Round
+from proctor_steps.stage import StepError
+
+
+def test_v6_1_has_yolo_as_the_round_published_it() -> None:
+    round_ = rounds.load("v6.1")
+    yolo = round_.benchmark("yolo")
+    assert yolo is not None
+    assert yolo.accuracy.targets == {"yolo-95": 50.730, "yolo-99": 52.866}
+    assert yolo.accuracy.lowest == "yolo-95"
+    assert yolo.accuracy.fraction("yolo-99") == pytest.approx(0.52866)
+    assert (yolo.dataset_samples, yolo.performance_samples, yolo.offline_min_samples) == (
+        1525, 64, 1525,
+    )  # fmt: skip
+    assert yolo.has("Offline")
+    assert not yolo.has("Server")
+
+
+def test_the_demo_is_no_benchmark_of_the_round() -> None:
+    assert rounds.load("v6.1").benchmark("digits") is None
+
+
+def test_the_installed_loadgen_is_one_of_the_rounds() -> None:
+    assert version("mlcommons-loadgen") in rounds.load("v6.1").loadgen_versions
+
+
+def test_an_unknown_round_names_those_there_are() -> None:
+    with pytest.raises(StepError, match=r"no round 'v0\.5'; known: .*v6\.1"):
+        rounds.load("v0.5")
+
+
+def test_a_misspelt_key_in_a_rounds_data_is_an_error() -> None:
+    data = rounds.load("v6.1").model_dump(mode="json")
+    Round.model_validate(data)
+    data["benchmarks"]["yolo"]["dataset_size"] = 1525
+    with pytest.raises(ValidationError, match="dataset_size"):
+        Round.model_validate(data)
+
+
+def test_every_round_loads() -> None:
+    for name in rounds.names():
+        assert rounds.load(name).round == name
