@@ -65,7 +65,8 @@ def distribution(latencies: npt.NDArray[np.int64], marks: Sequence[Mark]) -> Mar
 def over_time(latencies: npt.NDArray[np.int64], buckets: int = 96) -> Markup:
     """The run from its first query to its last: median, and the band of the middle 90 %."""
     values = latencies.astype(np.float64)
-    pieces = np.array_split(values, min(buckets, len(values)))
+    # A band needs some queries each; a short run gets fewer pieces.
+    pieces = np.array_split(values, min(buckets, max(len(values) // 5, 2)))
     low, middle, high = (np.array([np.percentile(p, q) for p in pieces]) for q in (5, 50, 95))
     # A rare spike must not flatten the rest: it is cut, and the chart says so.
     ceiling = min(float(high.max()), 2.5 * float(np.median(high))) * 1.08 or 1.0
