@@ -28,6 +28,7 @@ def engine(docker_engine):
 
 @pytest.fixture
 def bench(engine, tmp_path):
+    images.build(["steps"], lambda line: None)
     made = Bench(DockerRuntime(tmp_path / "home"), tmp_path / "home")
     yield made
     made.clean()

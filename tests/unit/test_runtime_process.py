@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,15 @@ def test_published_outputs_are_not_written_again(bench):
     bench.runtime.remove(handle)
     with pytest.raises(RequestRefused, match="published"):
         bench.start("once", outputs=selfcheck.OUT)
+
+
+def test_when_a_process_began():
+    before = datetime.now(UTC)
+    other = subprocess.Popen(["sleep", "30"])
+    try:
+        began = processes.started_at(other.pid)
+        assert abs((began - before).total_seconds()) < 1.0
+    finally:
+        other.kill()
+        other.wait()
+    assert processes.started_at(other.pid) is None

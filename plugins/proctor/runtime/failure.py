@@ -113,12 +113,13 @@ def classify(
     if cancelled:
         return _failure("cancelled", "it was stopped on request", None)
     if state.phase == "gone":
-        return _failure("engine", "it vanished: the engine knows it no more", None)
+        return _failure("engine", _LOST, None)
     if state.signal is not None:
         return _by_signal(state.signal, log_tail)
     return _by_result(state, result, log_tail)
 
 
+_LOST = "it was lost: the engine or this machine was restarted, or it was removed from outside"
 _OUT_OF_MEMORY = "it needed more memory than it was allowed; raise `resources.memory`"
 
 

@@ -47,8 +47,8 @@ def started_at(pid: int) -> datetime | None:
     found = entry(pid)
     if found is None:
         return None
-    lines = (_PROC / "stat").read_text().splitlines()
-    booted = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+    # /proc/stat's btime has whole seconds only.
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     return datetime.fromtimestamp(booted + found.started / os.sysconf("SC_CLK_TCK"), UTC)
 
 
