@@ -135,9 +135,12 @@ def _download(folder: Path, *, torch: bool) -> None:
             command += ["--platform", f"{age}_{platform.machine()}"]
     if torch and _answers(_TORCH_INDEX):
         command += ["--extra-index-url", _TORCH_INDEX]
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineError(f"pip could not download the packages: {error}") from error
     if done.returncode:
         raise EngineError(f"pip could not download the packages:\n{done.stderr[-3000:].strip()}")
 
