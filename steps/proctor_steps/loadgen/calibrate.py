@@ -21,7 +21,7 @@ _WINDOWS = 4
 _QUERY = {"SingleStream": 1, "MultiStream": 8, "Server": 1}
 _OFFLINE_CHUNKS = 4
 _LATENCY_MARGIN = 0.8
-_QPS_MARGIN = 1.05
+_QPS_MARGIN = 1.1
 # Server: share of the rate of one-by-one answers, so that a queue does not build up.
 _SERVER_LOAD = 0.6
 _PATIENCE_S = 600.0

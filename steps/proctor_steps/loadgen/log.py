@@ -83,7 +83,8 @@ class LoadgenRun(_Record):
 
     ``valid``: LoadGen's own verdict, ``None`` in accuracy mode. ``official``: every rule of the
     round is met. ``queries``: ``None`` in accuracy mode, where LoadGen does not say.
-    ``duration_s``: measured, not configured. ``sut``: the system under test and its settings, as it
+    ``duration_s``: measured, not configured; in accuracy mode it includes the loading of samples.
+    ``sut``: the system under test and its settings, as it
     described itself.
     """
 
@@ -109,10 +110,14 @@ class LoadgenRun(_Record):
 
 @dataclass(frozen=True)
 class Detail:
-    """mlperf_log_detail.txt: the last value of each key, and the lines marked as errors."""
+    """mlperf_log_detail.txt: the last value of each key, and the lines marked as errors.
+
+    ``elapsed_s``: LoadGen's own clock at the last line.
+    """
 
     values: dict[str, Any]
     errors: tuple[str, ...]
+    elapsed_s: float = 0.0
 
     @property
     def mode(self) -> Mode:
@@ -213,13 +218,15 @@ def read(folder: Path) -> Detail:
 def _parse(path: Path) -> Detail:
     values: dict[str, Any] = {}
     errors: list[str] = []
+    elapsed = 0.0
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             entry = _line(line, f"{path.name}:{number}")
             values[entry["key"]] = entry["value"]
+            elapsed = entry["time_ms"] / 1000
             if entry["metadata"].get("is_error"):
                 errors.append(f"{entry['key']}: {entry['value']}")
-    return Detail(values, tuple(errors))
+    return Detail(values, tuple(errors), elapsed)
 
 
 def _line(line: str, where: str) -> dict[str, Any]:
@@ -227,7 +234,8 @@ def _line(line: str, where: str) -> dict[str, Any]:
         raise DataError(f"{where}: no line of a LoadGen log (it does not start with {_PREFIX!r})")
     try:
         entry: dict[str, Any] = json.loads(line[len(_PREFIX) :])
-        known = {"key": entry["key"], "value": entry["value"], "metadata": entry["metadata"]}
+        known = {name: entry[name] for name in ("key", "value", "metadata")}
+        known["time_ms"] = float(entry.get("time_ms", 0))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{where}: malformed ({error}); was the file cut off?") from error
     if not isinstance(known["key"], str) or not isinstance(known["metadata"], dict):

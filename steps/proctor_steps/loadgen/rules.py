@@ -61,7 +61,7 @@ def judge(folder: Path, round_: Round, name: str, sut: dict[str, JsonValue]) -> 
         scenario_in_round=case.in_round,
         samples=detail.samples if performance else logged,
         queries=detail.queries if performance else None,
-        duration_s=detail.duration_s,
+        duration_s=detail.duration_s if performance else detail.elapsed_s,
         metric=detail.metric() if performance else None,
         latency_ns=detail.latency_ns() if performance else {},
         percentile=detail.percentile(case.scenario.percentile) if performance else None,

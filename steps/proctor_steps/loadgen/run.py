@@ -20,6 +20,9 @@ from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
 from proctor_steps.sut.base import BackendName
 
 _TRACE = "mlperf_log_trace.json"
+# A second run is made only if the deadline leaves room for so many times its length.
+_ROOM = 1.5
+_FASTER = 1.25
 
 
 class Params(StageParams):
@@ -65,19 +68,51 @@ def run(params: Params, io: StepIO) -> None:
     logs = io.output("logs")
     if any(logs.iterdir()):
         raise StepError(f"the output folder {logs} is not empty; old logs must not count as new")
-    round_ = rounds.load(params.round)
+    judged = _once(params, io, logs, began)
+    better = _better(params, judged)
+    left = began + io.contract.deadline_seconds - time.monotonic()
+    if better and left > _ROOM * (params.performance_seconds + time.monotonic() - began):
+        io.find(
+            "calibrated_again",
+            "info",
+            "the system was much faster than in the calibration, so that LoadGen ran out of "
+            f"queries; the run was made again with {better}",
+            f"{params.scenario} {params.mode}",
+        )
+        for old in logs.iterdir():
+            old.unlink()
+        judged = _once(params.model_copy(update=better), io, logs, began)
+    (logs / "run.json").write_text(judged.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    io.metrics["loadgen"] = judged.model_dump(mode="json")
+    _tell(io, judged)
+
+
+def _once(params: Params, io: StepIO, logs: Path, began: float) -> LoadgenRun:
     with tempfile.TemporaryDirectory(prefix="loadgen-") as folder:
         outcome = _run_process(params, io, Path(folder), logs, began)
     io.versions.update(outcome.versions)
     trace = logs / _TRACE
     if trace.is_file() and trace.stat().st_size == 0:
         trace.unlink()
-    judged = rules.judge(logs, round_, params.benchmark, outcome.sut)
+    judged = rules.judge(logs, rounds.load(params.round), params.benchmark, outcome.sut)
     if (judged.scenario, judged.mode) != (params.scenario, params.mode):
         raise StepError(f"LoadGen ran {judged.scenario} {judged.mode}, not what was asked for")
-    (logs / "run.json").write_text(judged.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    io.metrics["loadgen"] = judged.model_dump(mode="json")
-    _tell(io, judged)
+    return judged
+
+
+def _better(params: Params, judged: LoadgenRun) -> dict[str, float]:
+    """What to expect instead, when a run ended early because too little was expected of the system.
+
+    Nothing where the user said what to expect, or the run lasted as long as it was to.
+    """
+    expected_more = judged.duration_s < params.performance_seconds and judged.valid is False
+    if not expected_more or judged.metric is None:
+        return {}
+    if params.scenario == "Offline" and params.target_qps is None:
+        return {"target_qps": _FASTER * judged.metric.value}
+    if params.scenario.endswith("Stream") and params.expected_latency_ms is None:
+        return {"expected_latency_ms": judged.latency_ns["min"] / 1e6 / _FASTER}
+    return {}
 
 
 def _run_process(params: Params, io: StepIO, folder: Path, logs: Path, began: float) -> Outcome:

@@ -193,6 +193,25 @@ def test_a_batch_that_the_model_cannot_take(dataset: Path, tmp_path: Path) -> No
     assert "fixed to a batch of 1" in ran.result.message
 
 
+def test_a_torchscript_model_runs(dataset: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Tiny(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, images: Any) -> Any:
+            return images.mean(dim=(2, 3))[:, :1, None].repeat(1, 6, 5)
+
+    (tmp_path / "model").mkdir()
+    made = torch.jit.trace(Tiny(), torch.zeros(1, 3, 192, 192))
+    made.save(str(tmp_path / "model" / "tiny.torchscript"))
+    ran = loadgen_run(
+        tmp_path / "run", dataset, tmp_path / "model", backend="torch", scenario="MultiStream",
+        mode="accuracy",
+    )  # fmt: skip
+    assert ran.result.status == "ok", ran.result.message
+    assert ran.run["sut"]["backend"] == "torch"
+    assert ran.run["samples"] == IMAGES
+
+
 def test_old_logs_do_not_count(dataset: Path, model: Path, tmp_path: Path) -> None:
     from proctor_steps.loadgen.run import STAGE
 
@@ -253,6 +272,39 @@ def test_offline_yolo_has_the_rounds_minimum(tmp_path: Path) -> None:
     assert ran.run["samples"] == 1525
     assert "yolo.Offline.min_query_count = 1525" in (ran.logs / "user.conf").read_text()
     assert ran.run["valid"] is True or ran.run["duration_s"] < 0.2
+
+
+def test_a_run_that_ended_early_is_made_again(
+    dataset: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a calibration while the machine was busy: far too little was expected."""
+    from proctor_steps.loadgen import run as stage
+
+    real, rates = stage._job, []
+
+    def misled(params: Any, *rest: Any) -> Any:
+        rates.append(params.target_qps)
+        low = {"target_qps": 20.0} if params.target_qps is None else {}
+        return real(params, *rest).model_copy(update=low)
+
+    monkeypatch.setattr(stage, "_job", misled)
+    ran = loadgen_run(
+        tmp_path, dataset, model, scenario="Offline", mode="performance", performance_seconds=0.5
+    )
+    assert ran.result.status == "ok", ran.result.message
+    assert rates[0] is None
+    assert rates[1] > 100
+    assert ran.run["settings"]["effective"]["target_qps"] == pytest.approx(rates[1], rel=1e-3)
+    assert "calibrated_again" in {f.rule for f in ran.result.findings}
+
+
+def test_what_the_user_expects_is_not_corrected(dataset: Path, model: Path, tmp_path: Path) -> None:
+    ran = loadgen_run(
+        tmp_path, dataset, model, scenario="Offline", mode="performance",
+        performance_seconds=0.5, target_qps=20,
+    )  # fmt: skip
+    assert ran.run["valid"] is False
+    assert "Increase expected QPS" in str(ran.run["rules"])
 
 
 def _children() -> list[psutil.Process]:
