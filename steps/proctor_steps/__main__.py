@@ -20,7 +20,7 @@ _MODULES = {
 
 
 def _load(module: str) -> Callable[[], Stage[Any]]:
-    return lambda: import_module(f"proctor_steps.{module}").STAGE  # type: ignore[no-any-return]
+    return lambda: import_module(f"proctor_steps.{module}").STAGE
 
 
 STAGES = {name: _load(module) for name, module in _MODULES.items()}

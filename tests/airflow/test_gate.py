@@ -54,7 +54,7 @@ def test_an_approval_is_signed_and_reaches_the_step_behind_it(site: Site) -> Non
     assert approval["evidence_reviewed"] is True
     started = next(r for r in site.fake.starts("package") if r["run"] == run.record.run)
     assert started["approvals"] == [approval]
-    with pytest.raises(AirflowUnavailable, match="409|404"):
+    with pytest.raises(AirflowUnavailable, match=r"409|404"):
         answer(run, "Reject")
 
 
@@ -87,8 +87,13 @@ def test_a_gate_set_to_success_by_hand_opens_nothing(site: Site) -> None:
 def test_a_forged_answer_is_refused(site: Site) -> None:
     run = at_the_gate(site, "forged")
     forged = {
-        "gate": "approve", "decision": "approved", "by": "mallory", "at": "2026-01-01",
-        "answered_via": "ui", "evidence_reviewed": True, "evidence_digest": "0" * 64,
+        "gate": "approve",
+        "decision": "approved",
+        "by": "mallory",
+        "at": "2026-01-01",
+        "answered_via": "ui",
+        "evidence_reviewed": True,
+        "evidence_digest": "0" * 64,
     }
     run.record.append("approval", step="approve", data={"answer": forged, "signature": "AAAA"})
     site.instance.client.set_task_state("forged", run.record.run, "approve", "success")

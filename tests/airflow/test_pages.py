@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 
 import httpx
-from test_gate import answer, at_the_gate
 from airflow_site import Site
+from test_gate import answer, at_the_gate
 
 
 def fresh(site: Site) -> httpx.Client:

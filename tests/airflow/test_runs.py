@@ -42,7 +42,9 @@ def test_a_pipeline_runs_and_leaves_out_what_its_parameters_leave_out(site: Site
     summary = run.summary()
     assert summary["state"] == "succeeded"
     assert {s["id"]: s["state"] for s in summary["steps"]} == {
-        "fetch": "succeeded", "measure.A": "succeeded", "measure.B": "skipped",
+        "fetch": "succeeded",
+        "measure.A": "succeeded",
+        "measure.B": "skipped",
         "report": "succeeded",
     }
     started = [r for r in site.fake.starts() if r["run"] == run.record.run]
@@ -116,7 +118,9 @@ def test_a_run_does_not_go_on_with_an_edited_spec(site: Site) -> None:
     run.until_task("fetch", "running")
     site.write("edited", chain("edited").replace("A, B", "A, C"))
     assert run.ended() == "failed"
-    assert not [r for r in site.fake.starts() if r["run"] == run.record.run and r["step"] != "fetch"]
+    assert not [
+        r for r in site.fake.starts() if r["run"] == run.record.run and r["step"] != "fetch"
+    ]
     refused = [t for t, s in run.tasks().items() if s == "failed"]
     assert refused
     assert "the spec changed since this run began; start a new run" in run.log(refused[0])

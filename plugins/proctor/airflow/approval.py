@@ -34,6 +34,7 @@ class ApprovalGate(HITLOperator):
         step = plan.step(step_id)
         assert step.gate is not None  # noqa: S101 - the compiler gives every gate one
         timeout = step.gate.timeout_seconds
+        kwargs.pop("params", None)  # Airflow hands the DAG's own down; the form has only its own
         super().__init__(
             subject=step.gate.question,
             body="The evidence is put together when the gate is reached.",
@@ -90,7 +91,9 @@ class ApprovalGate(HITLOperator):
         refresh_summary(run.home, run.record)
         answer = super().execute_complete(context, event)
         if approval.decision == "rejected":
-            raise AirflowFailException(f"{approval.by} rejected: {approval.comment or '(no comment)'}")
+            raise AirflowFailException(
+                f"{approval.by} rejected: {approval.comment or '(no comment)'}"
+            )
         return answer["chosen_options"]
 
     def _approval(self, run: StepRun, event: dict[str, Any]) -> Approval:
@@ -99,7 +102,9 @@ class ApprovalGate(HITLOperator):
         asked = run.record.last("asked", self.step_id)
         shown = str(asked.data.get("evidence_digest")) if asked else ""
         if shown != evidence_digest(run.record, run.step):
-            message = "the evidence changed while the question was open; clear the gate and answer again"
+            message = (
+                "the evidence changed while the question was open; clear the gate and answer again"
+            )
             run.refuse(message)
             raise AirflowFailException(message)
         unattended = take_unattended(run.record, self.step_id)
@@ -121,13 +126,13 @@ class ApprovalGate(HITLOperator):
 
 
 def announce_unattended(record: RunRecord, gate: str) -> None:
-    """``--yes`` is about to answer: say so beforehand, so that the record cannot call it a review."""
-    (record.folder / f"unattended-{gate}.json").write_text(json.dumps({"gate": gate}))
+    """``--yes`` is about to answer: say so first, so that the record cannot call it a review."""
+    (record.own / f"unattended-{gate}.json").write_text(json.dumps({"gate": gate}))
 
 
 def take_unattended(record: RunRecord, gate: str) -> bool:
     """Whether the answer that came was announced as unattended; each announcement counts once."""
-    path = record.folder / f"unattended-{gate}.json"
+    path = record.own / f"unattended-{gate}.json"
     if not path.exists():
         return False
     path.unlink()
@@ -140,17 +145,37 @@ def evidence_markdown(run: StepRun, shown: str) -> str:
     page = f"/proctor/evidence/{run.record.pipeline}/{run.record.run}/{run.step.id}"
     parts = [f"[**Open the evidence page**]({page}) (plots, images, every finding)"]
     if summary["accuracy"]:
-        parts.append(_table(("Scenario", "Accuracy", "Value", "Samples", "Target"), [
-            (a.get("scenario"), a.get("metric"), _figure(a.get("value")),
-             f"{a.get('samples')} of {a.get('expected_samples')}", _target(a))
-            for a in summary["accuracy"]
-        ]))
+        parts.append(
+            _table(
+                ("Scenario", "Accuracy", "Value", "Samples", "Target"),
+                [
+                    (
+                        a.get("scenario"),
+                        a.get("metric"),
+                        _figure(a.get("value")),
+                        f"{a.get('samples')} of {a.get('expected_samples')}",
+                        _target(a),
+                    )
+                    for a in summary["accuracy"]
+                ],
+            )
+        )
     runs = [r for r in summary["results"] if r["mode"] == "performance"]
     if runs:
-        parts.append(_table(("Scenario", "Result", "LoadGen says", "Rules missed"), [
-            (r["scenario"], _metric(r["metrics"].get("metric")),
-             "VALID" if r["valid"] else "INVALID", _missed(r)) for r in runs
-        ]))
+        parts.append(
+            _table(
+                ("Scenario", "Result", "LoadGen says", "Rules missed"),
+                [
+                    (
+                        r["scenario"],
+                        _metric(r["metrics"].get("metric")),
+                        "VALID" if r["valid"] else "INVALID",
+                        _missed(r),
+                    )
+                    for r in runs
+                ],
+            )
+        )
     parts.append(f"Evidence digest `{shown[:16]}`; the answer is stored against it.")
     return "\n\n".join(parts)
 

@@ -35,6 +35,8 @@ from proctor.runtime.base import (
 from proctor.site.home import Home, SourceRefused
 from proctor_steps.contract import Approval, digest, write_atomically
 
+SUMMARY_FILE = "summary.json"
+
 
 class StepSkipped(Exception):
     """The run's parameters leave this step out."""
@@ -180,7 +182,8 @@ class StepRun:
             ),
             sources=tuple(sources),
             cache=step.cache,
-            secrets=step.secrets,
+            # A secret that the site does not have is not handed over; the step says if it needs it.
+            secrets=tuple(name for name in step.secrets if self.home.has_secret(name)),
             approvals=self._approvals(),
             network=step.network,
             exclusive=step.exclusive,
@@ -201,6 +204,7 @@ class StepRun:
             params=request.params,
             input_digests={f"{s.name}/{s.cell}": sha256 for s, sha256 in inputs},
             host_fingerprint=self.runtime.fingerprint() if measures else None,
+            approvals=[digest(a.model_dump(mode="json")) for a in request.approvals],
         )
 
     def _inputs(self) -> Iterator[tuple[InputSource, str]]:
@@ -249,7 +253,9 @@ class StepRun:
         if not lines:
             return 0, "", None
         last = lines[-1]
-        handles = [x.data["handle"] for x in lines if x.attempt == last.attempt and "handle" in x.data]
+        handles = [
+            x.data["handle"] for x in lines if x.attempt == last.attempt and "handle" in x.data
+        ]
         handle = Handle.model_validate(handles[-1]) if handles else None
         return last.attempt, str(last.data.get("status")), handle
 
@@ -277,7 +283,7 @@ class StepRun:
             output, _, files = pattern.partition("/")
             root = store.path(outcome.outputs[output])
             for found in sorted(root.glob(files or "*")):
-                if found.is_file():
+                if found.is_file() and found.name not in (self.record.own.name, SUMMARY_FILE):
                     write_atomically(self.record.folder / found.name, found.read_bytes())
 
     def _append(
@@ -297,7 +303,7 @@ def refresh_summary(home: Home, record: RunRecord) -> None:
     """Write a run's ``summary.json`` anew from its record."""
     summary = summarise(home.records, record)
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(record.folder / "summary.json", text.encode())
+    write_atomically(record.folder / SUMMARY_FILE, text.encode())
 
 
 def output_of(record: RunRecord, step: str, output: str) -> tuple[str, str]:

@@ -32,9 +32,7 @@ class BeginOperator(BaseOperator):
         record = home.records.run(self.plan.pipeline, context["dag_run"].run_id)
         if record.exists():
             if record.header().plan_digest != self.plan.digest:
-                raise AirflowFailException(
-                    "the spec changed since this run began; start a new run"
-                )
+                raise AirflowFailException("the spec changed since this run began; start a new run")
             return
         given = dict(context["dag_run"].conf or {})
         try:

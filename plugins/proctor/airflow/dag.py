@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,8 @@ from proctor.spec.errors import SpecErrors
 # Only the engine's failures are tried again; the operators fail the others for good.
 RETRIES = 3
 RETRY_DELAY = timedelta(seconds=5)
+# The only task of a pipeline whose spec is wrong.
+SPEC_ERRORS = "spec-errors"
 
 
 def build_dags() -> dict[str, DAG]:
@@ -39,6 +42,11 @@ def build(entry: Registered) -> DAG:
         return dag_of(load_plan(entry.spec, entry.build))
     except (SpecErrors, ParamErrors) as errors:
         return broken_dag(entry, [str(problem) for problem in errors.problems])
+    except Exception as error:
+        # A fault of ours in one pipeline must not take the others with it.
+        traceback.print_exc()
+        what = f"{entry.spec}: Proctor could not make a DAG of it ({type(error).__name__}: {error})"
+        return broken_dag(entry, [what])
 
 
 def dag_of(plan: model.Plan) -> DAG:
@@ -59,7 +67,8 @@ def dag_of(plan: model.Plan) -> DAG:
     )
     with dag:
         first = BeginOperator(task_id=begin.TASK_ID, plan=plan, task_display_name="Begin")
-        groups = {s.step: TaskGroup(s.step, prefix_group_id=False) for s in plan.steps if s.cell}
+        matrices = sorted({step.step for step in plan.steps if step.cell})
+        groups = {name: TaskGroup(name, prefix_group_id=False) for name in matrices}
         tasks = {s.id: _task(plan, s, groups.get(s.step)) for s in plan.steps}
         for step in plan.steps:
             upstream: list[BaseOperator] = [tasks[id] for id in step.upstream] or [first]
@@ -70,7 +79,7 @@ def dag_of(plan: model.Plan) -> DAG:
 def _task(plan: model.Plan, step: model.PlanStep, group: TaskGroup | None) -> BaseOperator:
     common: dict[str, Any] = {
         "task_id": step.id,
-        "task_display_name": _display_name(step),
+        "task_display_name": step.label,
         "task_group": group,
         # A skipped scenario must not skip what gathers the others; a failed one must stop it.
         "trigger_rule": "none_failed",
@@ -83,14 +92,16 @@ def _task(plan: model.Plan, step: model.PlanStep, group: TaskGroup | None) -> Ba
     return StepOperator(pool=instance.POOL, pool_slots=slots, **common)
 
 
-def _display_name(step: model.PlanStep) -> str:
-    name = step.title or step.step
-    return f"{name}: {step.cell}" if step.cell else name
-
-
 def _param(param: model.Param) -> Param:
-    types = {"string": "string", "uri": "string", "choice": "string", "number": "number",
-             "integer": "integer", "boolean": "boolean", "choices": "array"}
+    types = {
+        "string": "string",
+        "uri": "string",
+        "choice": "string",
+        "number": "number",
+        "integer": "integer",
+        "boolean": "boolean",
+        "choices": "array",
+    }
     schema: dict[str, Any] = {"type": types[param.type], "title": param.title or param.name}
     if param.help:
         schema["description_md"] = param.help
@@ -132,10 +143,10 @@ def broken_dag(entry: Registered, errors: list[str]) -> DAG:
         description="The spec has errors; open the DAG's documentation to read them.",
         doc_md=f"### The spec has errors\n\n```\n{problems}\n```\n",
         schedule=None,
-        tags={"proctor", "spec-errors"},
+        tags={"proctor", SPEC_ERRORS},
         catchup=False,
         is_paused_upon_creation=False,
     )
     with dag:
-        SpecErrorsOperator(task_id="spec-errors", problems=problems)
+        SpecErrorsOperator(task_id=SPEC_ERRORS, problems=problems)
     return dag

@@ -29,7 +29,7 @@ class StepTrigger(BaseTrigger):
     """
 
     def __init__(self, handle: dict[str, Any], log_position: str, quiet: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.handle = handle
         self.log_position = log_position
         self.quiet = quiet
@@ -92,7 +92,7 @@ class StepTrigger(BaseTrigger):
             self.log.info(line)
 
     def _event(self, reason: str, message: str = "") -> TriggerEvent:
-        return TriggerEvent(
+        return TriggerEvent(  # type: ignore[no-untyped-call]
             {
                 "handle": self.handle,
                 "reason": reason,
@@ -104,4 +104,6 @@ class StepTrigger(BaseTrigger):
 
 def deadline_passed(handle: Handle) -> bool:
     """Whether an attempt has used up its time."""
-    return bool(handle.deadline_at) and datetime.now(UTC) > datetime.fromisoformat(handle.deadline_at)
+    return bool(handle.deadline_at) and datetime.now(UTC) > datetime.fromisoformat(
+        handle.deadline_at
+    )

@@ -128,6 +128,12 @@ class PlanStep(PlanModel):
     deadline_seconds: float = 3600.0
     seed: int = 0
 
+    @property
+    def label(self) -> str:
+        """What people read: the title, with the cell where the title does not name it."""
+        name = self.title or self.step
+        return name if not self.cell or self.cell in name else f"{name}: {self.cell}"
+
 
 class Plan(PlanModel):
     """A compiled pipeline. ``steps`` is sorted so that every step stands behind its upstreams."""

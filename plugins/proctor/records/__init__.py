@@ -1,1 +1,1 @@
-"""The append-only record of a run: attempts, results, approvals. The truth, beside Airflow's state."""
+"""The append-only record of a run: attempts, results, approvals; the truth beside Airflow's."""

@@ -122,7 +122,9 @@ def _checked(record: RunRecord, line: Line, gate: str, trusted_key: str) -> Appr
             "clear the gate and answer it again"
         ) from error
     if approval.gate != gate:
-        raise ApprovalInvalid(f"the answer at {gate!r} was given at another gate, {approval.gate!r}")
+        raise ApprovalInvalid(
+            f"the answer at {gate!r} was given at another gate, {approval.gate!r}"
+        )
     return approval
 
 

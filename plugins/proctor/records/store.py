@@ -1,4 +1,6 @@
-"""Where records are kept: ``runs/<pipeline>/<run>/record.jsonl`` below the home folder.
+"""Where records are kept: ``runs/<pipeline>/<run>/record/lines.jsonl`` below the home folder.
+
+The folder ``record`` is ours alone; what a step publishes lands beside it, never in it.
 
 One writer at a time (a lock on the file), each line fsynced before the call returns. A line that
 a crash cut short has no newline; the next writer drops it, a reader does not see it.
@@ -45,9 +47,14 @@ class RunRecord:
     run: str
 
     @property
+    def own(self) -> Path:
+        """The folder that only the orchestrator writes to."""
+        return self.folder / "record"
+
+    @property
     def path(self) -> Path:
         """The record's file."""
-        return self.folder / "record.jsonl"
+        return self.own / "lines.jsonl"
 
     def exists(self) -> bool:
         """Whether the run has begun."""
@@ -64,7 +71,7 @@ class RunRecord:
         data: Mapping[str, Any] | None = None,
     ) -> Line:
         """Write one line and fsync it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.own.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             last = _drop_torn_line(file)
@@ -159,8 +166,8 @@ class RecordStore:
 
     def runs(self) -> list[RunRecord]:
         """Every run that has begun, oldest first."""
-        found = (self.home / "runs").glob("*/*/record.jsonl")
-        records = [RunRecord(p.parent, p.parent.parent.name, p.parent.name) for p in found]
+        folders = [p.parent.parent for p in (self.home / "runs").glob("*/*/record/lines.jsonl")]
+        records = [RunRecord(f, f.parent.name, f.name) for f in folders]
         return sorted(records, key=lambda r: (r.path.stat().st_ctime, r.run))
 
     def save_plan(self, plan: Plan) -> None:

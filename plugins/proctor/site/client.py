@@ -38,8 +38,12 @@ class AirflowClient:
 
     def ensure_pool(self, name: str, slots: int) -> None:
         """Have a pool whose slots deferred tasks keep."""
-        body = {"name": name, "slots": slots, "include_deferred": True,
-                "description": "One host: every step takes a slot, an exclusive step all"}
+        body = {
+            "name": name,
+            "slots": slots,
+            "include_deferred": True,
+            "description": "One host: every step takes a slot, an exclusive step all",
+        }
         if self._send("GET", f"/pools/{name}", ok=(200, 404)).status_code == 404:
             self._send("POST", "/pools", json=body)
         else:
@@ -78,7 +82,9 @@ class AirflowClient:
                 waiting.append(detail)
         return waiting
 
-    def answer(self, dag_id: str, run_id: str, task: str, option: str, form: Mapping[str, Any]) -> None:
+    def answer(
+        self, dag_id: str, run_id: str, task: str, option: str, form: Mapping[str, Any]
+    ) -> None:
         """Answer a gate."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task}/-1/hitlDetails"
         self._send("PATCH", path, json={"chosen_options": [option], "params_input": dict(form)})
@@ -89,8 +95,14 @@ class AirflowClient:
 
     def clear(self, dag_id: str, run_id: str, tasks: Sequence[str]) -> None:
         """Let tasks of a run, and what follows them, run again."""
-        body = {"dry_run": False, "only_failed": False, "reset_dag_runs": True,
-                "dag_run_id": run_id, "task_ids": list(tasks), "include_downstream": True}
+        body = {
+            "dry_run": False,
+            "only_failed": False,
+            "reset_dag_runs": True,
+            "dag_run_id": run_id,
+            "task_ids": list(tasks),
+            "include_downstream": True,
+        }
         self._send("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
 
     def set_task_state(self, dag_id: str, run_id: str, task: str, state: str) -> None:
@@ -114,7 +126,9 @@ class AirflowClient:
             if not page[key] or offset >= page["total_entries"]:
                 return
 
-    def _send(self, method: str, path: str, ok: tuple[int, ...] = (), **kwargs: Any) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, ok: tuple[int, ...] = (), **kwargs: Any
+    ) -> httpx.Response:
         answer = self._http.request(method, f"/api/v2{path}", **kwargs)
         if answer.status_code == 401:
             self._login()

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from proctor.plan.model import Plan
     from proctor.site.runs import WatchedRun
-    from proctor.spec.model import Pipeline
 
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="a parameter")]
 HomeOption = Annotated[
@@ -43,14 +42,18 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    spec: Annotated[str, typer.Argument(help="a spec file, or a shipped pipeline: demo, yolo-coco")],
+    spec: Annotated[
+        str, typer.Argument(help="a spec file, or a shipped pipeline: demo, yolo-coco")
+    ],
     set_: Set = None,
     runtime: RuntimeOption = "auto",
     home: HomeOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="answer gates, recorded as not reviewed")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="answer gates, recorded as not reviewed")
+    ] = False,
     json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="summary")] = None,
 ) -> None:
-    """Run a pipeline to its end: starts PostgreSQL and Airflow, shows progress, stops everything."""
+    """Run a pipeline to its end: start PostgreSQL and Airflow, show progress, stop everything."""
     from proctor.site.instance import running
     from proctor.site.runs import WatchedRun, new_run_id, write_json
     from proctor.site.terminal import ProgressView, results_table
@@ -62,8 +65,11 @@ def run(
     with _plain_errors(), _signals(), running(place, kind, sys.stderr) as instance:
         record = place.records.run(plan.pipeline, new_run_id())
         watched = WatchedRun(instance, plan, record, yes)
-        console.print(f"Airflow   {instance.login_link()}  (logs in once, within a minute)",
-                      soft_wrap=True, highlight=False)
+        console.print(
+            f"Airflow   {instance.login_link()}  (logs in once, within a minute)",
+            soft_wrap=True,
+            highlight=False,
+        )
         watched.start(params, path, build)
         with ProgressView(console, plan, record, place) as view:
             state = watched.watch(view.show)
@@ -76,7 +82,9 @@ def run(
 
 
 def up(
-    specs: Annotated[list[str] | None, typer.Argument(help="specs to offer besides the shipped")] = None,
+    specs: Annotated[
+        list[str] | None, typer.Argument(help="specs to offer besides the shipped")
+    ] = None,
     runtime: RuntimeOption = "auto",
     home: HomeOption = None,
 ) -> None:
@@ -98,13 +106,17 @@ def up(
         except SpecErrors as errors:
             # It is shown as a DAG of its own, with its errors, beside the others.
             name = errors.pipeline_name
-        place.register(name, path, place.pipelines()[name].build if name in place.pipelines() else {})
+        place.register(
+            name, path, place.pipelines()[name].build if name in place.pipelines() else {}
+        )
     kind = _choose(console, runtime, place, images)
     with _plain_errors(), _signals(), running(place, kind, sys.stderr) as instance:
         link = instance.login_link()
         console.print(f"Airflow   {link}  (logs in once, within a minute)", soft_wrap=True)
-        console.print(f"A new link: proctor login --home {place.path}. Ctrl-C stops everything.",
-                      soft_wrap=True)
+        console.print(
+            f"A new link: proctor login --home {place.path}. Ctrl-C stops everything.",
+            soft_wrap=True,
+        )
         if console.is_terminal:
             webbrowser.open(link)
         while True:
@@ -135,8 +147,13 @@ def runs(home: HomeOption = None) -> None:
     for record in place.records.runs():
         summary = summarise(place.records, record)
         done = sum(s["state"] in ("succeeded", "skipped") for s in summary["steps"])
-        table.add_row(record.pipeline, record.run, summary["state"], summary["began"][:19],
-                      f"{done}/{len(summary['steps'])}")
+        table.add_row(
+            record.pipeline,
+            record.run,
+            summary["state"],
+            summary["began"][:19],
+            f"{done}/{len(summary['steps'])}",
+        )
     if table.row_count:
         _console().print(table)
     else:
@@ -173,34 +190,23 @@ def report(
 
 def _prepare(spec: str, given: list[str]) -> tuple[Path, Plan, dict[str, Any], dict[str, Any]]:
     """Spec, plan, resolved parameters and build parameters; every problem of them at once."""
+    from proctor.cli import parse_settings
     from proctor.plan.compile import compile
-    from proctor.plan.params import ParamErrors, check_params
+    from proctor.plan.params import ParamErrors, check_params, split_params
     from proctor.spec.errors import SpecErrors
     from proctor.spec.load import load_pipeline
 
-    values = dict(_pair(text) for text in given)
+    path = _spec_path(spec)
     try:
-        path = _spec_path(spec)
         pipeline = load_pipeline(path)
-        build = {k: v for k, v in values.items() if _shapes_the_graph(pipeline, k)}
+        build, values = split_params(pipeline, parse_settings(given))
         plan = compile(pipeline, build)
-        params = check_params(plan, {k: _absolute(v) for k, v in values.items() if k not in build})
-        return path, plan, params, build
+        params = check_params(plan, {k: _absolute(v) for k, v in values.items()})
+        return path, plan, params, dict(build)
     except SpecErrors as errors:
         _give_up("\n".join(str(problem) for problem in errors.problems))
     except ParamErrors as error:
         _give_up(str(error))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        _give_up(f"--set {text!r}: a parameter is given as NAME=VALUE")
-    return name, value
-
-
-def _shapes_the_graph(pipeline: Pipeline, name: str) -> bool:
-    return name in pipeline.params and pipeline.params[name].when == "build"
 
 
 def _absolute(value: str) -> str:
@@ -224,9 +230,7 @@ def _spec_path(spec: str) -> Path:
     return spec_path(spec)
 
 
-def _runtime(
-    console: Console, wanted: str, home: Home, plan: Plan, params: dict[str, Any]
-) -> str:
+def _runtime(console: Console, wanted: str, home: Home, plan: Plan, params: dict[str, Any]) -> str:
     home.create()
     return _choose(console, wanted, home, _images(plan, params))
 

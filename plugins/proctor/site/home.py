@@ -84,9 +84,9 @@ class Home:
 
     def allow_for_run(self, record: RunRecord, paths: Sequence[Path]) -> None:
         """Allow a run, and only it, to read below these paths (``proctor run --set``)."""
-        record.folder.mkdir(parents=True, exist_ok=True)
+        record.own.mkdir(parents=True, exist_ok=True)
         roots = [str(path.resolve()) for path in paths]
-        write_atomically(record.folder / "roots.json", json.dumps(roots).encode())
+        write_atomically(record.own / "roots.json", json.dumps(roots).encode())
 
     def source(self, uri: str, record: RunRecord) -> Path:
         """The host path of a ``file://`` parameter.
@@ -98,7 +98,7 @@ class Home:
         """
         path = file_path(uri)
         roots = [Path(p) for p in self._read("site.json").get("roots", [])]
-        run_roots = record.folder / "roots.json"
+        run_roots = record.own / "roots.json"
         if run_roots.is_file():
             roots += [Path(p) for p in json.loads(run_roots.read_text())]
         real = path.resolve()
@@ -112,6 +112,10 @@ class Home:
         if not real.exists():
             raise SourceRefused(f"{uri}: there is no such file or folder")
         return real
+
+    def has_secret(self, name: str) -> bool:
+        """Whether the site's owner has put a secret file of that name into ``secrets/``."""
+        return (self.path / "secrets" / name).is_file()
 
     def _read(self, name: str) -> dict[str, Any]:
         path = self.path / name

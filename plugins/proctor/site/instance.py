@@ -154,7 +154,11 @@ def _migrate(airflow: Path, settings: dict[str, str]) -> None:
     with log.open("wb") as out:
         done = subprocess.run(
             [sys.executable, "-m", "airflow", "db", "migrate"],
-            env=settings, stdout=out, stderr=subprocess.STDOUT, check=False, cwd=airflow,
+            env=settings,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            check=False,
+            cwd=airflow,
         )
     if done.returncode:
         raise AirflowUnavailable(f"the database could not be prepared; see {log}")

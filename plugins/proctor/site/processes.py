@@ -7,6 +7,7 @@ left behind, and nothing else.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -106,9 +107,19 @@ class Components:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         written = {n: [p.pid, _start_time(p.pid)] for n, p in self._running.items()}
         write_atomically(self.pid_file, json.dumps(written).encode())
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """In the child: have the kernel end it when the launcher dies, however that comes."""
+    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 def end_leftovers(folder: Path) -> list[str]:

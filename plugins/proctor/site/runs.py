@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 from pydantic import JsonValue
 
 from proctor.airflow.approval import APPROVE, announce_unattended
 from proctor.airflow.attempts import refresh_summary
 from proctor.airflow.begin import TASK_ID as BEGIN
+from proctor.airflow.dag import SPEC_ERRORS
 from proctor.plan.model import Plan
 from proctor.records.store import RunRecord
 from proctor.records.summary import summarise
@@ -73,10 +75,12 @@ class WatchedRun:
             try:
                 view = self._view()
                 silent_since = None
-            except (AirflowUnavailable, OSError) as error:
+            except (AirflowUnavailable, httpx.HTTPError, OSError) as error:
                 silent_since = silent_since or time.monotonic()
                 if time.monotonic() - silent_since > 120:
-                    raise AirflowUnavailable(f"Airflow does not answer any more: {error}") from error
+                    raise AirflowUnavailable(
+                        f"Airflow does not answer any more: {error}"
+                    ) from error
                 time.sleep(WATCH_SECONDS)
                 continue
             view.notes += notes
@@ -90,8 +94,14 @@ class WatchedRun:
     def summary(self) -> dict[str, Any]:
         """The run's summary, written anew."""
         if not self.record.exists():
-            return {"pipeline": self.plan.pipeline, "run": self.record.run, "state": "failed",
-                    "steps": [], "results": [], "accuracy": []}
+            return {
+                "pipeline": self.plan.pipeline,
+                "run": self.record.run,
+                "state": "failed",
+                "steps": [],
+                "results": [],
+                "accuracy": [],
+            }
         refresh_summary(self.instance.home, self.record)
         return summarise(self.instance.home.records, self.record)
 
@@ -117,8 +127,11 @@ class WatchedRun:
         """The DAG processor looks for changes every few seconds."""
         wanted = {step.id for step in self.plan.steps} | {BEGIN}
         give_up = time.monotonic() + PARSE_SECONDS
-        while not self.instance.client.has_dag(self.plan.pipeline, wanted):
+        client = self.instance.client
+        while not client.has_dag(self.plan.pipeline, wanted):
             self.instance.supervise()
+            if client.has_dag(self.plan.pipeline, {SPEC_ERRORS}):
+                raise AirflowUnavailable(client.dag(self.plan.pipeline)["doc_md"])
             if time.monotonic() > give_up:
                 log = self.instance.components.log("dag-processor")
                 raise AirflowUnavailable(

@@ -18,13 +18,24 @@ from proctor.site.runs import View
 from proctor_steps.contract import PROGRESS_FILE, Progress
 
 _LOOK = {
-    "success": ("✓", "green"), "failed": ("✗", "bold red"), "upstream_failed": ("·", "red"),
-    "skipped": ("–", "dim"), "running": ("▶", "cyan"), "deferred": ("▶", "cyan"),
-    "awaiting_input": ("?", "bold yellow"), "up_for_retry": ("↻", "yellow"),
-    "queued": ("…", "blue"), "scheduled": ("…", "blue"),
+    "success": ("✓", "green"),
+    "failed": ("✗", "bold red"),
+    "upstream_failed": ("·", "red"),
+    "skipped": ("–", "dim"),
+    "running": ("▶", "cyan"),
+    "deferred": ("▶", "cyan"),
+    "awaiting_input": ("?", "bold yellow"),
+    "up_for_retry": ("↻", "yellow"),
+    "queued": ("…", "blue"),
+    "scheduled": ("…", "blue"),
 }
-_WORD = {"awaiting_input": "waits for you", "deferred": "running", "up_for_retry": "tries again",
-         "upstream_failed": "not run", "success": "done"}
+_WORD = {
+    "awaiting_input": "waits for you",
+    "deferred": "running",
+    "up_for_retry": "tries again",
+    "upstream_failed": "not run",
+    "success": "done",
+}
 
 
 class ProgressView:
@@ -66,18 +77,24 @@ class ProgressView:
             ti = view.tasks.get(step.id, {})
             state = str(ti.get("state") or "")
             table.add_row(_row(step, state), self._seconds(ti), self._progress(step, state))
-        done = sum(view.tasks.get(s.id, {}).get("state") in ("success", "skipped")
-                   for s in self._plan.steps)
-        head = Text(f"{self._plan.pipeline}  {done}/{len(self._plan.steps)} steps  {self._clock()}",
-                    style="bold")
+        done = sum(
+            view.tasks.get(s.id, {}).get("state") in ("success", "skipped")
+            for s in self._plan.steps
+        )
+        head = Text(
+            f"{self._plan.pipeline}  {done}/{len(self._plan.steps)} steps  {self._clock()}",
+            style="bold",
+        )
         return Group(head, table)
 
     def _progress(self, step: PlanStep, state: str) -> str:
         if state not in ("running", "deferred"):
             return ""
-        folders = sorted(self._home.path.glob(
-            f"work/{self._record.pipeline}/{self._record.run}/{step.id}/*/{PROGRESS_FILE}"
-        ))
+        folders = sorted(
+            self._home.path.glob(
+                f"work/{self._record.pipeline}/{self._record.run}/{step.id}/*/{PROGRESS_FILE}"
+            )
+        )
         try:
             progress = Progress.model_validate_json(folders[-1].read_bytes())
         except (IndexError, OSError, ValueError):
@@ -96,56 +113,76 @@ class ProgressView:
 
 def _row(step: PlanStep, state: str) -> Text:
     sign, style = _LOOK.get(state, (" ", "dim"))
-    name = f"{step.title or step.step}" + (f": {step.cell}" if step.cell else "")
-    text = Text(f"{sign} {name}", style=style)
+    text = Text(f"{sign} {step.label}", style=style)
     return text.append(f"  {_WORD.get(state, state)}" if state else "", style="dim")
 
 
 def results_table(console: Console, summary: Mapping[str, Any], record: RunRecord) -> None:
-    """The run's figures, what is wrong with them, and where its files are."""
+    """The run's figures, the rules they miss, and where its files are."""
     performance = {r["scenario"]: r for r in summary["results"] if r.get("mode") == "performance"}
     accuracy = {a.get("scenario"): a for a in summary["accuracy"]}
-    table = Table(title=f"{summary['pipeline']}  {summary['run']}", title_justify="left",
-                  show_lines=False, header_style="bold")
-    for column in ("Scenario", "Result", "LoadGen", "Accuracy", "Samples", "MLPerf rules missed"):
-        table.add_column(column, overflow="fold")
-    for scenario in dict.fromkeys([*performance, *accuracy]):
+    table = Table(
+        title=f"{summary['pipeline']}  {summary['run']}  {summary['state']}",
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+    )
+    for column in ("Scenario", "Result", "LoadGen", "Accuracy", "Samples"):
+        table.add_column(column)
+    for scenario in sorted({*performance, *accuracy}, key=str):
         table.add_row(str(scenario), *_cells(performance.get(scenario), accuracy.get(scenario)))
     console.print()
     if table.row_count:
         console.print(table)
     for step in summary["steps"]:
         if step["state"] == "failed":
-            console.print(Text(f"✗ {step['id']}: {step.get('message', 'failed')}", style="bold red"))
-    _verdict(console, summary)
-    for name in ("report.html", "submission.tar.gz", "summary.json"):
+            text = f"✗ {step['id']}: {step.get('message', 'failed')}"
+            console.print(Text(text, style="bold red"), soft_wrap=True)
+    _rules_missed(console, list(performance.values()))
+    for name, label in _FILES.items():
         if (record.folder / name).is_file():
-            label = {"report.html": "Report", "submission.tar.gz": "Package"}.get(name, "Summary")
-            console.print(Text(f"{label:<8} {record.folder / name}"), soft_wrap=True)
+            console.print(Text(f"{label:<9} {record.folder / name}"), soft_wrap=True)
+
+
+_FILES = {"report.html": "Report", "submission.tar.gz": "Package", "summary.json": "Summary"}
 
 
 def _cells(run: Mapping[str, Any] | None, score: Mapping[str, Any] | None) -> tuple[Any, ...]:
-    result, valid, missed = "–", Text("–"), "–"
+    result, valid = "–", Text("–")
     if run:
-        metric = run["metrics"].get("metric") or {}
-        value = metric.get("value")
-        result = f"{value:,.4g} {metric.get('unit', '')}" if isinstance(value, int | float) else "–"
+        result = figure(run["metrics"].get("metric") or {})
         valid = Text("VALID", style="green") if run["valid"] else Text("INVALID", style="red")
-        rules = run["metrics"].get("rules") or []
-        missed = ", ".join(r["rule"] for r in rules if r.get("met") is False) or "none"
     if score is None:
-        return result, valid, "–", "–", missed
+        return result, valid, "–", "–"
     value = f"{score['metric']} {score['value']:.4f}"
-    return result, valid, value, f"{score['samples']} of {score['expected_samples']}", missed
+    return result, valid, value, f"{score['samples']} of {score['expected_samples']}"
 
 
-def _verdict(console: Console, summary: Mapping[str, Any]) -> None:
-    runs = [r for r in summary["results"] if r.get("mode") == "performance"]
+def figure(metric: Mapping[str, Any]) -> str:
+    """A metric as people write it: latencies in milliseconds."""
+    value, unit = metric.get("value"), str(metric.get("unit", ""))
+    if not isinstance(value, int | float):
+        return "–"
+    if unit == "ns":
+        return f"{value / 1e6:,.2f} ms"
+    return f"{value:,.1f} {unit}"
+
+
+def _rules_missed(console: Console, runs: list[Mapping[str, Any]]) -> None:
+    """Each missed rule once, with the scenarios that miss it and what was found."""
     if not runs:
         return
-    if all(r["metrics"].get("official") for r in runs):
+    missed: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        for rule in run["metrics"].get("rules") or []:
+            if rule.get("met") is False:
+                key = (str(rule.get("rule")), str(rule.get("message") or ""))
+                missed.setdefault(key, []).append(str(run["scenario"]))
+    if not missed and all(run["metrics"].get("official") for run in runs):
         console.print("Every performance run meets the round's rules.", style="green")
         return
-    console.print(
-        Text("Not a valid MLPerf result: the rules named above are missed.", style="yellow")
-    )
+    console.print(Text("Not a valid MLPerf result. Rules missed:", style="yellow"))
+    for (rule, message), scenarios in sorted(missed.items()):
+        which = "all scenarios" if len(scenarios) == len(runs) > 1 else ", ".join(scenarios)
+        text = Text(f"  {rule}", style="yellow").append(f" ({which}): {message}", style="not bold")
+        console.print(text, soft_wrap=True)
