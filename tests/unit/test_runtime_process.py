@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -97,11 +98,15 @@ def test_the_shim_keeps_the_deadline_alone(bench):
 def test_a_killed_shim_takes_its_step_along_and_is_the_engines_failure(bench):
     handle = bench.start("shimless", {"say": ["ready"], "children": 2, "seconds": 600})
     bench.wait_for_line(handle, "ready")
+    child = json.loads((Path(handle.folder) / "shim.json").read_text())["child"]
     os.kill(processes.living_pid(handle.id), signal.SIGKILL)
     end = time.monotonic() + 10
     while bench.runtime.poll(handle).phase == "running" and time.monotonic() < end:
         time.sleep(0.05)
     assert bench.runtime.poll(handle).phase == "gone"
+    while processes.entry(child) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert processes.entry(child) is None, "the step outlives its shim"
     assert bench.runtime.collect(handle).failure.kind == "engine"
     assert not selfcheck.living(handle)
 
@@ -193,3 +198,18 @@ def test_when_a_process_began():
         other.kill()
         other.wait()
     assert processes.started_at(other.pid) is None
+
+
+def test_two_starters_make_one_process(bench):
+    request = bench.request("race", {"seconds": 1})
+    with ThreadPoolExecutor(4) as pool:
+        handles = list(pool.map(bench.runtime.start, [request] * 4))
+    bench.started.append(handles[0])
+    assert len({handle.id for handle in handles}) == 1
+    own = [p for p in selfcheck.living(handles[0]) if b"selfcheck" in cmdline(p)]
+    assert len(own) == 1
+    assert bench.finish(handles[0]).failure is None
+
+
+def cmdline(pid):
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
