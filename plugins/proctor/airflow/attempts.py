@@ -220,20 +220,19 @@ class StepRun:
     def _sources(
         self, resolved: dict[str, JsonValue]
     ) -> tuple[dict[str, JsonValue], list[HostSource]]:
-        """Allowed ``file://`` parameters that this step uses, its parameters naming real paths."""
-        sources = []
+        """The step's ``file://`` parameters, if the site allows them, and their real paths.
+
+        Only values of ``uri`` parameters count; a text that merely looks like one binds nothing.
+        """
         given = self.record.params()
-        for param in self.plan.params:
-            value = given.get(param.name)
-            if param.type != "uri" or not str(value).startswith("file:"):
-                continue
-            if value not in resolved.values():
-                continue
-            path = self.home.source(str(value), self.record)
-            mount = f"/proctor/source/{param.name}/{path.name}"
-            sources.append(HostSource(param=param.name, host_path=str(path), mount_path=mount))
-            resolved = {k: f"file://{path}" if v == value else v for k, v in resolved.items()}
-        return resolved, sources
+        uris = {given.get(param.name) for param in self.plan.params if param.type == "uri"}
+        sources = []
+        for name, value in resolved.items():
+            if isinstance(value, str) and value.startswith("file:") and value in uris:
+                path = self.home.source(value, self.record)
+                mount = f"/proctor/source/{name}/{path.name}"
+                sources.append(HostSource(param=name, host_path=str(path), mount_path=mount))
+        return resolved | {s.param: f"file://{s.host_path}" for s in sources}, sources
 
     def _approvals(self) -> tuple[Approval, ...]:
         """The answers this step stands behind, each checked: record, signature and evidence."""

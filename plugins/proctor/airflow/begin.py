@@ -34,7 +34,9 @@ class BeginOperator(BaseOperator):
             if record.header().plan_digest != self.plan.digest:
                 raise AirflowFailException("the spec changed since this run began; start a new run")
             return
-        given = dict(context["dag_run"].conf or {})
+        conf = context["dag_run"].conf or {}
+        # The trigger form sends null for a field that was left empty.
+        given = {name: value for name, value in conf.items() if value is not None}
         try:
             params = check_params(self.plan, given)
             for param in self.plan.params:

@@ -61,19 +61,27 @@ def dag_of(plan: model.Plan) -> DAG:
         tags={"proctor"},
         catchup=False,
         is_paused_upon_creation=False,
-        default_args={"retries": RETRIES, "retry_delay": RETRY_DELAY},
+        default_args={"owner": "proctor", "retries": RETRIES, "retry_delay": RETRY_DELAY},
         # Parameters go to the run's record through `begin`, never into templates.
         render_template_as_native_obj=False,
     )
     with dag:
         first = BeginOperator(task_id=begin.TASK_ID, plan=plan, task_display_name="Begin")
-        matrices = sorted({step.step for step in plan.steps if step.cell})
-        groups = {name: TaskGroup(name, prefix_group_id=False) for name in matrices}
+        groups = _groups(plan)
         tasks = {s.id: _task(plan, s, groups.get(s.step)) for s in plan.steps}
         for step in plan.steps:
             upstream: list[BaseOperator] = [tasks[id] for id in step.upstream] or [first]
             tasks[step.id].set_upstream(upstream)
     return dag
+
+
+def _groups(plan: model.Plan) -> dict[str, TaskGroup]:
+    """A group for each matrix, titled as its steps are, less what tells them apart."""
+    titles = {s.step: s.label.replace(s.cell, "").strip(" ,:") for s in plan.steps if s.cell}
+    return {
+        name: TaskGroup(name, prefix_group_id=False, group_display_name=title)
+        for name, title in sorted(titles.items())
+    }
 
 
 def _task(plan: model.Plan, step: model.PlanStep, group: TaskGroup | None) -> BaseOperator:
@@ -102,7 +110,13 @@ def _param(param: model.Param) -> Param:
         "boolean": "boolean",
         "choices": "array",
     }
-    schema: dict[str, Any] = {"type": types[param.type], "title": param.title or param.name}
+    # The form refuses an empty field whose type does not allow null, and sends null for it.
+    optional = not param.required and param.default in (None, "")
+    kind = types[param.type]
+    schema: dict[str, Any] = {
+        "type": ["null", kind] if optional else kind,
+        "title": param.title or param.name,
+    }
     if param.help:
         schema["description_md"] = param.help
     if param.type == "choice":
@@ -113,11 +127,9 @@ def _param(param: model.Param) -> Param:
         schema["minimum"] = param.minimum
     if param.maximum is not None:
         schema["maximum"] = param.maximum
-    default = param.default
-    if default is None:
-        # Airflow asks for a value in the form, but wants the DAG itself to be valid without.
-        schema["type"] = ["null", schema["type"]]
-    return Param(default, **schema)
+    if param.required and param.default is None:
+        return Param(**schema)  # no default: the form asks for it
+    return Param(param.default, **schema)
 
 
 class SpecErrorsOperator(BaseOperator):

@@ -83,8 +83,8 @@ def step_state(lines: Iterable[Line]) -> tuple[str, str]:
         match line.kind:
             case "attempt":
                 status = str(line.data.get("status"))
-                state = status if status in ("running", "cancelled") else state
-                message = ""
+                if status in ("running", "cancelled"):
+                    state, message = status, ""
             case "result":
                 state, message = str(line.data.get("state")), str(line.data.get("message") or "")
             case "skipped":

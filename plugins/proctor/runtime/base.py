@@ -45,7 +45,10 @@ class OutputTarget(RuntimeModel):
 
 
 class HostSource(RuntimeModel):
-    """A ``file://`` parameter that the site allowed: bound read-only, renamed for the step."""
+    """A ``file://`` parameter of the step that the site allowed: bound read-only.
+
+    ``param`` is the step's own parameter; its value becomes the path that the step sees.
+    """
 
     param: str
     host_path: str
