@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from proctor.runtime.commands import register as register_runtime
 from proctor.site.commands import register
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ app = typer.Typer(
     add_completion=False,
 )
 register(app)
+register_runtime(app)
 
 Spec = Annotated[str, typer.Argument(help="A spec's file, or the name of a shipped pipeline.")]
 Settings = Annotated[

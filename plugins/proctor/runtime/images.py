@@ -122,6 +122,9 @@ def wheelhouse(name: str, say: Say) -> Path:
         (Path(made) / "wheels").mkdir()
         _download(Path(made), torch="torch" in wanted.split())
         (Path(made) / "wheels").rename(folder)
+    for old in folder.parent.glob(f"{name}-{'?' * 12}"):
+        if old != folder:
+            remove_tree(old)
     return folder
 
 
@@ -182,8 +185,9 @@ def _run_build(
             decode=True,
         ):
             text = str(event.get("stream", "")).strip()
-            if text.startswith("Step "):
-                say(f"image {tag}: {text[:100].splitlines()[0]}")
+            if text.startswith("Step ") and " RUN " in text:
+                # The long ones: installing the packages, compiling the code.
+                say(f"image {tag}: {text.splitlines()[0][:90]}")
             last = [*last, *text.splitlines()][-20:]
             if "error" in event:
                 raise EngineError(f"building {tag} failed: {event['error']}\n" + "\n".join(last))
