@@ -67,6 +67,22 @@ def test_the_network_is_there_only_when_asked_for(bench):
     assert "eth0" in found["interfaces"]
 
 
+def test_an_online_step_trusts_what_its_host_trusts(bench, monkeypatch, tmp_path):
+    (tmp_path / "ca.pem").write_text("certificate")
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("https_proxy", "http://proxy:1")
+    monkeypatch.setenv("http_proxy", "http://user:password@proxy:1")
+    act = {"source": "file:///proctor/certificates.pem"}
+    found = seen(bench.finish(bench.start("trusting", act, network=True)))
+    assert found["source"] == "certificate"
+    assert {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "https_proxy"} <= set(found["environment"])
+    assert "http_proxy" not in found["environment"]
+    offline = seen(bench.finish(bench.start("offline")))
+    assert "SSL_CERT_FILE" not in offline["environment"]
+
+
 def test_credentials_of_the_launcher_stay_outside(bench, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     found = seen(bench.finish(bench.start("env")))

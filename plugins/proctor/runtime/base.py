@@ -112,9 +112,7 @@ class LogChunk(RuntimeModel):
     next: str
 
 
-FailureKind = Literal[
-    "data", "step", "out_of_memory", "killed", "deadline", "cancelled", "engine"
-]
+FailureKind = Literal["data", "step", "out_of_memory", "killed", "deadline", "cancelled", "engine"]
 
 
 class Failure(RuntimeModel):

@@ -10,10 +10,12 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from docker.types import DeviceRequest, LogConfig, Mount
 
+from proctor.runtime import host
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.attempt import CACHE_MOUNT, SECRETS_MOUNT, STEP_MOUNT, Attempt
 from proctor.runtime.base import (
@@ -35,6 +37,7 @@ SHM_SIZE = "256m"
 LOG_LIMIT = {"max-size": "16m", "max-file": "2"}
 # The waiter stops a step at its deadline; this one acts where no waiter is left.
 _LATE_SECONDS = 30
+_CERTIFICATES_MOUNT = "/proctor/certificates.pem"
 _PYTHON = "/opt/venv/bin/python"
 
 
@@ -73,7 +76,7 @@ def settings(
         "image": image_id,
         "name": container_name(attempt),
         "labels": labels(attempt),
-        "environment": _environment(),
+        "environment": _environment(request),
         "user": f"{uid}:{gid}",
         "mounts": list(_mounts(attempt, request, store)),
         "network_mode": "bridge" if request.network else "none",
@@ -118,8 +121,8 @@ def _command(request: StartRequest, *, own: bool) -> dict[str, Any]:
     return {"entrypoint": [], "command": [*command, *request.command], "working_dir": "/tmp"}  # noqa: S108
 
 
-def _environment() -> dict[str, str]:
-    return {
+def _environment(request: StartRequest) -> dict[str, str]:
+    given = {
         STEP_DIR_VARIABLE: STEP_MOUNT,
         "HOME": "/tmp",  # noqa: S108
         "TMPDIR": "/tmp",  # noqa: S108
@@ -127,6 +130,17 @@ def _environment() -> dict[str, str]:
         "PYTHONHASHSEED": "0",
         "PYTHONUNBUFFERED": "1",
     }
+    if request.network:
+        given |= host.proxy_variables()
+        if _certificates():
+            given |= dict.fromkeys(host.CERTIFICATE_VARIABLES, _CERTIFICATES_MOUNT)
+    return given
+
+
+def _certificates() -> str | None:
+    """The file of certificates that this host trusts, where it is told to use one of its own."""
+    files = (path for path in host.certificate_variables().values() if Path(path).is_file())
+    return next(files, None)
 
 
 def _mounts(attempt: Attempt, request: StartRequest, store: LocalArtifacts) -> Iterator[Mount]:
@@ -137,6 +151,9 @@ def _mounts(attempt: Attempt, request: StartRequest, store: LocalArtifacts) -> I
         yield _bind(output.mount_path, str(store.staged(attempt.name, output.name)))
     for given in request.sources:
         yield _bind(given.mount_path, given.host_path, read_only=True)
+    certificates = _certificates()
+    if request.network and certificates:
+        yield _bind(_CERTIFICATES_MOUNT, certificates, read_only=True)
     if request.cache:
         yield _bind(CACHE_MOUNT, str(attempt.home / "cache"))
     if request.secrets:

@@ -15,6 +15,13 @@ from proctor.shipped import shipped
 from proctor_steps.contract import digest, file_sha256
 
 OWN_PREFIX = "proctor/"
+CERTIFICATE_VARIABLES = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "AWS_CA_BUNDLE",
+)
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -86,6 +93,19 @@ def code_identity(image: str) -> str:
             f"pip install {' '.join(missing)}, or use a Docker engine"
         )
     return digest({"steps": steps_digest(), "versions": versions})
+
+
+def certificate_variables() -> dict[str, str]:
+    """Where this host keeps the certificates it trusts, as programs are told."""
+    values = {name: os.environ.get(name, "") for name in CERTIFICATE_VARIABLES}
+    return {name: value for name, value in values.items() if value and Path(value).exists()}
+
+
+def proxy_variables() -> dict[str, str]:
+    """The way out, for a step that may use the network; not where it holds a password."""
+    names = [name for each in _PROXIES for name in (each, each.upper())]
+    values = {name: os.environ.get(name, "") for name in names}
+    return {name: value for name, value in values.items() if value and "@" not in value}
 
 
 def fingerprint() -> dict[str, Any]:

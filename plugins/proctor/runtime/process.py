@@ -33,20 +33,6 @@ from proctor.runtime.logfile import read_log, tail
 from proctor.runtime.shim import EXIT_FILE, SHIM_FILE, SPAWN_FILE
 from proctor_steps.contract import STEP_DIR_VARIABLE
 
-# Where certificates and proxies are: no secrets, and a download cannot do without them.
-_NETWORK_VARIABLES = (
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "AWS_CA_BUNDLE",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-)
 _START_SECONDS = 60
 
 
@@ -254,11 +240,5 @@ def _environment(attempt: Attempt, scratch: Path, *, network: bool) -> dict[str,
     if os.environ.get("PYTHONPATH"):
         given["PYTHONPATH"] = os.environ["PYTHONPATH"]
     if network:
-        given |= _network_variables()
+        given |= host.certificate_variables() | host.proxy_variables()
     return given
-
-
-def _network_variables() -> dict[str, str]:
-    values = {name: os.environ.get(name, "") for name in _NETWORK_VARIABLES}
-    # A proxy's address may hold a password.
-    return {name: value for name, value in values.items() if value and "@" not in value}
