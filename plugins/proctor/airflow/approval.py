@@ -18,6 +18,7 @@ from proctor.airflow import instance
 from proctor.airflow.attempts import StepRefused, StepRun, evidence_digest, refresh_summary
 from proctor.plan.model import Plan
 from proctor.records.approvals import SigningKey, record_answer
+from proctor.records.figures import figure
 from proctor.records.store import RecordError, RunRecord
 from proctor.records.summary import summarise
 from proctor_steps.contract import Approval
@@ -43,7 +44,10 @@ class ApprovalGate(HITLOperator):
             response_timeout=timedelta(seconds=timeout) if timeout else None,
             params={
                 "evidence_reviewed": Param(
-                    False, type="boolean", title="I have looked at the evidence"
+                    False,
+                    type="boolean",
+                    title="I have looked at the evidence",
+                    description="Kept with your answer; report and package show it.",
                 ),
                 "comment": Param("", type=["string", "null"], title="Comment"),
             },
@@ -168,7 +172,7 @@ def evidence_markdown(run: StepRun, shown: str) -> str:
                 [
                     (
                         r["scenario"],
-                        _metric(r["metrics"].get("metric")),
+                        figure(r["metrics"].get("metric") or {}),
                         "VALID" if r["valid"] else "INVALID",
                         _missed(r),
                     )
@@ -189,14 +193,6 @@ def _figure(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _metric(metric: Any) -> str:
-    if not isinstance(metric, dict):
-        return "none"
-    value = metric.get("value")
-    number = f"{value:.4g}" if isinstance(value, int | float) else str(value)
-    return f"{number} {metric.get('unit', '')}"
-
-
 def _target(row: dict[str, Any]) -> str:
     if row.get("target") is None:
         return "none set"
@@ -206,4 +202,4 @@ def _target(row: dict[str, Any]) -> str:
 def _missed(run: dict[str, Any]) -> str:
     rules = run["metrics"].get("rules") or []
     missed = [r["rule"] for r in rules if isinstance(r, dict) and r.get("met") is False]
-    return ", ".join(missed) or "none"
+    return ", ".join(missed).replace("_", " ") or "none"

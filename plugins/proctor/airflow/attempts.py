@@ -134,6 +134,18 @@ class StepRun:
         self.runtime.stop(handle)
         self.refresh_summary()
 
+    def cancel_if_running(self) -> bool:
+        """Cancel the attempt that the record says is running, if there is one."""
+        attempt, status, handle = self._last_attempt()
+        if status != "running":
+            return False
+        found = handle or self.runtime.find(
+            self.record.pipeline, self.record.run, self.step.id, attempt
+        )
+        if found:
+            self.cancel(found)
+        return found is not None
+
     def refuse(self, message: str) -> None:
         """Record that the step would not start."""
         self._append("refused", data={"message": message})
@@ -296,6 +308,21 @@ class StepRun:
             plan_digest=self.plan.digest,
             data=data,
         )
+
+
+def stop_running(home: Home, runtime: Runtime) -> list[str]:
+    """End every attempt of this home that is recorded as running; ``pipeline/run/step`` of each.
+
+    For when the services have been stopped: nobody would follow these attempts any more.
+    """
+    stopped = []
+    for record in home.records.runs():
+        plan = home.records.plan(record.header().plan_digest)
+        for step in plan.steps:
+            run = StepRun(home, plan, step, record, runtime)
+            if run.cancel_if_running():
+                stopped.append(f"{record.pipeline}/{record.run}/{step.id}")
+    return stopped
 
 
 def refresh_summary(home: Home, record: RunRecord) -> None:

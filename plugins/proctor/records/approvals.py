@@ -33,7 +33,7 @@ class SigningKey:
     """The site's key, made at first use."""
 
     def __init__(self, home: Path) -> None:
-        self._path = home / "keys" / "approvals.pem"
+        self._path = home / "keys" / "approvals.key"
 
     def public(self) -> str:
         """The public half, base64 of its 32 bytes."""

@@ -63,6 +63,15 @@ class AirflowClient:
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
         self._send("POST", f"/dags/{dag_id}/dagRuns", json=body)
 
+    def unfinished(self) -> list[tuple[str, str]]:
+        """DAG and run id of every run that has not ended."""
+        path = "/dags/~/dagRuns?state=running&state=queued"
+        return [(run["dag_id"], run["dag_run_id"]) for run in self._pages(path, "dag_runs")]
+
+    def give_up(self, dag_id: str, run_id: str) -> None:
+        """Set a run to failed, which ends its tasks."""
+        self._send("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
+
     def run_state(self, dag_id: str, run_id: str) -> str | None:
         """A run's state; ``None`` where Airflow knows no such run."""
         answer = self._send("GET", f"/dags/{dag_id}/dagRuns/{run_id}", ok=(200, 404))

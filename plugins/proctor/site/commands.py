@@ -55,7 +55,7 @@ def run(
 ) -> None:
     """Run a pipeline to its end: start PostgreSQL and Airflow, show progress, stop everything."""
     from proctor.site.instance import running
-    from proctor.site.runs import WatchedRun, new_run_id, write_json
+    from proctor.site.runs import WatchedRun, new_run_id, unfinished_run, write_json
     from proctor.site.terminal import ProgressView, results_table
 
     console = _console()
@@ -63,14 +63,20 @@ def run(
     path, plan, params, build = _prepare(spec, set_ or [])
     kind = _runtime(console, runtime, place, plan, params)
     with _plain_errors(), _signals(), running(place, kind, sys.stderr) as instance:
-        record = place.records.run(plan.pipeline, new_run_id())
+        left, given_up = unfinished_run(instance, plan, params)
+        for name in given_up:
+            console.print(f"gave up {name}, which an earlier launcher left unfinished")
+        record = left or place.records.run(plan.pipeline, new_run_id())
         watched = WatchedRun(instance, plan, record, yes)
         console.print(
             f"Airflow   {instance.login_link()}  (logs in once, within a minute)",
             soft_wrap=True,
             highlight=False,
         )
-        watched.start(params, path, build)
+        if left:
+            console.print(f"Takes up  {plan.pipeline}/{record.run}, which was left unfinished")
+        else:
+            watched.start(params, path, build)
         with ProgressView(console, plan, record, place) as view:
             state = watched.watch(view.show)
         summary = watched.summary()
@@ -281,7 +287,7 @@ def _plain_errors() -> Iterator[None]:
     except (AirflowUnavailable, ComponentFailed, InstanceBusy) as error:
         _give_up(str(error))
     except KeyboardInterrupt:
-        typer.echo("stopped; what was done is kept, and `proctor runs` lists it", err=True)
+        typer.echo("stopped; the same command takes the run up where it was", err=True)
         raise typer.Exit(130) from None
 
 

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from proctor.airflow.attempts import stop_running
 from proctor.airflow.instance import POOL, slots
+from proctor.runtime.choose import make
 from proctor.site.client import AirflowClient, AirflowUnavailable
 from proctor.site.home import Home
 from proctor.site.ports import free_port
@@ -116,6 +118,8 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
             (home.path / "keys" / "login.json").unlink(missing_ok=True)
             if components is not None:
                 components.stop()
+                for stopped in stop_running(home, make(runtime, home.path)):
+                    print(f"stopped {stopped}", file=say)
             postgres.stop()
 
 

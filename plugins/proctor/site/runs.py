@@ -37,6 +37,31 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
+def unfinished_run(
+    instance: Instance, plan: Plan, params: Mapping[str, JsonValue]
+) -> tuple[RunRecord | None, list[str]]:
+    """A run that an earlier, ended launcher left, if it is of this plan and these parameters.
+
+    Any other unfinished run is given up: one that went on unasked would disturb what is measured.
+    The second value names those.
+    """
+    taken, given_up = None, []
+    for dag_id, run_id in instance.client.unfinished():
+        record = instance.home.records.run(dag_id, run_id)
+        if taken is None and dag_id == plan.pipeline and _same(record, plan, params):
+            taken = record
+            continue
+        instance.client.give_up(dag_id, run_id)
+        given_up.append(f"{dag_id}/{run_id}")
+    return taken, given_up
+
+
+def _same(record: RunRecord, plan: Plan, params: Mapping[str, JsonValue]) -> bool:
+    if not record.exists():
+        return False
+    return record.header().plan_digest == plan.digest and record.params() == dict(params)
+
+
 @dataclass
 class View:
     """How a run stands, for whoever shows it."""

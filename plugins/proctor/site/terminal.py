@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proctor.plan.model import Plan, PlanStep
+from proctor.records.figures import figure
 from proctor.records.store import RunRecord
 from proctor.site.home import Home
 from proctor.site.runs import View
@@ -156,16 +157,6 @@ def _cells(run: Mapping[str, Any] | None, score: Mapping[str, Any] | None) -> tu
         return result, valid, "–", "–"
     value = f"{score['metric']} {score['value']:.4f}"
     return result, valid, value, f"{score['samples']} of {score['expected_samples']}"
-
-
-def figure(metric: Mapping[str, Any]) -> str:
-    """A metric as people write it: latencies in milliseconds."""
-    value, unit = metric.get("value"), str(metric.get("unit", ""))
-    if not isinstance(value, int | float):
-        return "–"
-    if unit == "ns":
-        return f"{value / 1e6:,.2f} ms"
-    return f"{value:,.1f} {unit}"
 
 
 def _rules_missed(console: Console, runs: list[Mapping[str, Any]]) -> None:

@@ -67,9 +67,7 @@ def launch_take(nonce: Annotated[str, Body(embed=True, max_length=200)]) -> JSON
         raise HTTPException(403, "this link was used already, or is too old")
     answer = JSONResponse({"ok": True})
     # HttpOnly is what Airflow's own page expects not to be: it only reads the cookie's presence.
-    answer.set_cookie(
-        COOKIE_NAME_JWT_TOKEN, _token(), httponly=True, samesite="strict", path="/"
-    )
+    answer.set_cookie(COOKIE_NAME_JWT_TOKEN, _token(), httponly=True, samesite="strict", path="/")
     return answer
 
 
@@ -126,7 +124,14 @@ def _frames(record: RunRecord, gate: Gate) -> list[tuple[str, str]]:
         root: Path = LocalArtifacts(instance.home().path).path(uri)
         for page in sorted(root.glob("*.html")):
             address = "/".join(
-                ("/proctor/content", record.pipeline, record.run, source.step, source.output, page.name)
+                (
+                    "/proctor/content",
+                    record.pipeline,
+                    record.run,
+                    source.step,
+                    source.output,
+                    page.name,
+                )
             )
             frames.append((f"{source.step}: {page.name}", address))
     return frames

@@ -10,7 +10,8 @@ from pathlib import Path
 VALID_SECONDS = 60.0
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Proctor: logging in</title>
-<style>body{font:16px system-ui;margin:20vh auto;max-width:32em;padding:0 1em;color-scheme:light dark}
+<style>:root{color-scheme:light dark}
+body{font:16px system-ui;margin:20vh auto;max-width:32em;padding:0 1em}
 </style><h1>Logging in&hellip;</h1><p id="say" role="status">One moment.</p>
 <script src="login.js"></script></html>"""
 
@@ -20,14 +21,14 @@ fetch("take", {method: "POST", headers: {"Content-Type": "application/json"},
   body: JSON.stringify({nonce}), credentials: "same-origin"}).then(answer => {
     if (answer.ok) location.replace("/");
     else document.getElementById("say").textContent =
-      "This link was used already or is older than a minute. Press Enter in the terminal for a new " +
-      "one, or run `proctor login`.";
+      "This link was used already or is older than a minute. Get a new one in a terminal: " +
+      "proctor login (with the --home that Proctor was started with).";
   });
 """
 
 
 def take_nonce(folder: Path, given: str) -> bool:
-    """Whether ``given`` is the waiting nonce, which is thereby used up. A wrong guess burns none."""
+    """Whether ``given`` is the waiting nonce, then used up. A wrong guess burns none."""
     path = folder / "login.json"
     try:
         waiting = json.loads(path.read_text())

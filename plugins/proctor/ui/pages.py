@@ -10,11 +10,15 @@ from proctor.records.store import RunRecord
 _STYLE = """
 :root{color-scheme:light dark;--line:#8884;--soft:#8882;--good:#1a7f4b;--bad:#b3261e}
 @media(prefers-color-scheme:dark){:root{--good:#5fd39a;--bad:#ff8a80}}
-body{font:15px/1.5 system-ui,sans-serif;margin:0;padding:1.25rem 1.5rem}
-h1{font-size:1.35rem;margin:0 0 .25rem}p{margin:.4rem 0}code{background:var(--soft);padding:.1em .35em;
-border-radius:4px}table{border-collapse:collapse;margin:.75rem 0}td,th{border-bottom:1px solid var(--line);
-padding:.35rem .9rem .35rem 0;text-align:left;font-weight:inherit}th{opacity:.7}
-iframe{width:100%;height:78vh;border:1px solid var(--line);border-radius:8px;background:Canvas}
+body{font:15px/1.5 system-ui,sans-serif;margin:0;padding:1.25rem 1.5rem;box-sizing:border-box;
+min-height:100vh;display:flex;flex-direction:column;align-items:flex-start}
+h1{font-size:1.35rem;margin:0 0 .25rem}p{margin:.4rem 0}
+code{background:var(--soft);padding:.1em .35em;border-radius:4px}
+table{border-collapse:collapse;margin:.75rem 0}th{opacity:.7}
+td,th{border-bottom:1px solid var(--line);padding:.35rem .9rem .35rem 0;text-align:left;
+font-weight:inherit}
+iframe{width:100%;flex:1 0 75vh;margin:.5rem 0;border:1px solid var(--line);border-radius:8px;
+background:Canvas}
 .good{color:var(--good)}.bad{color:var(--bad)}a{color:LinkText}
 """
 
@@ -40,8 +44,8 @@ def evidence_page(record: RunRecord, task: str, gate: Gate, frames: list[tuple[s
     parts = [f"<h1>{escape(gate.question)}</h1>"]
     if asked:
         parts.append(
-            f"<p>Asked {escape(asked.at[:19])} UTC. An answer counts only for exactly this evidence: "
-            f"<code>{escape(shown[:16])}</code></p>"
+            f"<p>Asked {escape(_time(asked.at))}. An answer counts only for exactly this "
+            f"evidence: <code>{escape(shown[:16])}</code></p>"
         )
     else:
         parts.append("<p>The run has not come to this gate yet.</p>")
@@ -50,9 +54,9 @@ def evidence_page(record: RunRecord, task: str, gate: Gate, frames: list[tuple[s
     parts.append(_answers(record, task, shown))
     for title, address in frames:
         parts.append(
+            # Airflow frames this page without the right to open another: the link stays here.
+            f'<p><a href="{escape(address)}">Show {escape(title)} alone</a></p>'
             f'<iframe title="{escape(title)}" src="{escape(address)}" sandbox></iframe>'
-            f'<p><a href="{escape(address)}" target="_blank" rel="noopener">Open {escape(title)} '
-            "in a page of its own</a></p>"
         )
     return page(gate.question, "".join(parts))
 
@@ -69,10 +73,15 @@ def _answers(record: RunRecord, task: str, shown: str) -> str:
         verdict = f"{answer.get('decision')}{', of other evidence' if stale else ''}"
         rows.append(
             f'<tr><td class="{"good" if good and not stale else "bad"}">{escape(verdict)}</td>'
-            f"<td>{escape(str(answer.get('by')))}</td><td>{escape(str(answer.get('at'))[:19])}</td>"
+            f"<td>{escape(str(answer.get('by')))}</td><td>{escape(_time(str(answer.get('at'))))}</td>"
             f"<td>{how}</td><td>{escape(str(answer.get('comment') or ''))}</td></tr>"
         )
     if not rows:
         return ""
-    head = "<tr><th>Answer</th><th>By</th><th>At (UTC)</th><th>How</th><th>Comment</th></tr>"
+    head = "<tr><th>Answer</th><th>By</th><th>At</th><th>How</th><th>Comment</th></tr>"
     return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _time(at: str) -> str:
+    """A record's time as people read it."""
+    return f"{at[:10]} {at[11:19]} UTC"

@@ -54,7 +54,7 @@ class Job(BaseModel):
     target_qps: float | None
     expected_latency_ms: float | None
     server_target_latency_ms: float | None
-    min_query_count: int | None
+    min_query_count: int
     dataset: Path
     model: Path
     logs: Path

@@ -52,10 +52,10 @@ class Params(StageParams):
     server_target_latency_ms: float | None = Field(
         default=None, gt=0, description="Server: the latency bound; default: the round's, or 100"
     )
-    min_query_count: int | None = Field(
-        default=None,
-        ge=1,
-        description="least queries (Offline: samples); default: the round's. Fewer miss a rule",
+    min_query_count: int = Field(
+        default=0,
+        ge=0,
+        description="least queries (Offline: samples); 0: the round's. Fewer miss a rule",
     )
     stall_seconds: float = Field(
         default=300, gt=0, description="stop the run when nothing has moved for so long"

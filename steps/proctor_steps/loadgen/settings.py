@@ -53,10 +53,10 @@ class Wanted:
 
 
 def min_queries(
-    rules: BenchmarkRules | None, scenario: Scenario, mode: Mode, given: int | None
+    rules: BenchmarkRules | None, scenario: Scenario, mode: Mode, given: int
 ) -> int | None:
     """The minimum that user.conf must set: LoadGen has none of its own for some benchmarks."""
-    if given is not None:
+    if given:
         return given
     if rules and scenario == "Offline" and mode == "performance":
         return rules.offline_min_samples

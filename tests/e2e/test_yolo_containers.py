@@ -1,0 +1,79 @@
+"""The real model on real images, in real containers, fetched over http and from S3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from proctor_command import Finished, processes_of, proctor_run
+
+pytestmark = [pytest.mark.docker, pytest.mark.data]
+
+# mAP of this model on the 70 images that the licence rule keeps, by an independent scorer.
+EXPECTED_MAP, TOLERANCE, KEPT = 0.466, 0.005, 70
+SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
+
+
+def check(done: Finished, scenarios: tuple[str, ...], docker_engine: object) -> None:
+    assert done.code == 0, done.output
+    assert done.summary["runtime"] == "docker"
+    accuracy = done.accuracy()
+    assert set(accuracy) == set(scenarios)
+    for scenario, row in accuracy.items():
+        assert row["samples"] == row["expected_samples"] == KEPT, scenario
+        assert abs(row["value"] - EXPECTED_MAP) <= TOLERANCE, scenario
+    for scenario, result in done.results("performance").items():
+        assert result["metrics"]["official"] is False, scenario
+    assert (done.folder / "submission.tar.gz").is_file()
+    assert processes_of(done.home) == []
+    ours = docker_engine.containers.list(  # type: ignore[attr-defined]
+        all=True, filters={"label": f"proctor.run={done.summary['run']}"}
+    )
+    assert ours == []
+
+
+def test_over_http_in_every_scenario(home: Path, http_server: str, docker_engine: object) -> None:
+    settings = {
+        "images_uri": f"{http_server}/val2017.zip",
+        "annotations_uri": f"{http_server}/instances_val2017.json",
+        "model_uri": f"{http_server}/yolo11n.zip",
+        "scenarios": ",".join(SCENARIOS),
+        "performance_seconds": 2,
+        "min_query_count": 20,
+    }
+    done = proctor_run(home, "yolo-coco", settings, "--runtime", "docker", "--yes")
+    check(done, SCENARIOS, docker_engine)
+
+
+def test_over_s3(home: Path, s3_server: str, shared_data: Path, docker_engine: object) -> None:
+    import boto3
+
+    keys = {"aws_access_key_id": "proctor", "aws_secret_access_key": "not-so-secret-4711"}
+    client = boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1", **keys)
+    client.create_bucket(Bucket="coco")
+    sources = {
+        "val2017": sorted((shared_data / "coco" / "val2017").iterdir()),
+        "annotations": [shared_data / "coco" / "annotations" / "instances_val2017.json"],
+        "model": sorted((shared_data / "yolo11n" / "yolo11n_int8_openvino_model").iterdir()),
+    }
+    for prefix, files in sources.items():
+        for file in files:
+            client.upload_file(str(file), "coco", f"{prefix}/{file.name}")
+    secret = home / "secrets" / "s3"
+    secret.parent.mkdir(parents=True)
+    secret.write_text("[default]\n" + "".join(f"{k} = {v}\n" for k, v in keys.items()))
+    secret.chmod(0o600)
+    settings = {
+        "images_uri": "s3://coco/val2017/",
+        "annotations_uri": "s3://coco/annotations/instances_val2017.json",
+        "model_uri": "s3://coco/model/",
+        "s3_endpoint": s3_server,
+        "scenarios": "Offline",
+        "performance_seconds": 2,
+        "min_query_count": 20,
+    }
+    done = proctor_run(home, "yolo-coco", settings, "--runtime", "docker", "--yes")
+    check(done, ("Offline",), docker_engine)
+    written = [p for p in home.rglob("*") if p.is_file() and "postgres" not in p.parts]
+    leaks = [p for p in written if b"not-so-secret-4711" in p.read_bytes() and p != secret]
+    assert leaks == []

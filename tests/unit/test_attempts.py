@@ -1,0 +1,166 @@
+"""A step in its run: taken up after a crash at every point, refused where it must be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proctor.airflow.attempts import StepRefused, StepRun, StepSkipped
+from proctor.plan.model import Input, Param, Plan, PlannedOutput, PlanStep, Select, Source
+from proctor.runtime.base import Handle, Outcome
+from proctor.runtime.fake import FakeRuntime
+from proctor.site.home import Home
+
+OUT = (PlannedOutput(name="data", mount_path="/proctor/out/data"),)
+
+
+def plan_of(*steps: PlanStep, params: tuple[Param, ...] = ()) -> Plan:
+    return Plan(pipeline="p", params=params, steps=steps)
+
+
+def fetch(**more: Any) -> PlanStep:
+    values: dict[str, Any] = {
+        "id": "fetch", "step": "fetch", "image": "proctor/steps", "outputs": OUT,
+        "command": ("dataset", "fetch"),
+    }  # fmt: skip
+    return PlanStep(**(values | more))
+
+
+class Bench:
+    """A run that has begun, on the fake runtime."""
+
+    def __init__(self, tmp_path: Path, plan: Plan, params: dict[str, Any] | None = None) -> None:
+        self.home, self.plan = Home(tmp_path), plan
+        self.home.create()
+        self.fake = FakeRuntime(tmp_path)
+        self.record = self.home.records.run("p", "r")
+        self.home.records.save_plan(plan)
+        self.record.append("header", plan_digest=plan.digest, data={"params": params or {}})
+
+    def step(self, id: str = "fetch") -> StepRun:
+        return StepRun(self.home, self.plan, self.plan.step(id), self.record, self.fake)
+
+    def started(self, id: str = "fetch") -> Handle:
+        taken = self.step(id).take_up_or_start()
+        assert isinstance(taken, Handle)
+        return taken
+
+    def statuses(self) -> list[str]:
+        return [str(x.data["status"]) for x in self.record.lines() if x.kind == "attempt"]
+
+
+def test_a_finished_step_is_recorded_and_removed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    outcome = bench.step().finish(bench.started())
+    assert outcome.failure is None
+    assert bench.statuses() == ["running", "running", "finished"]
+    line = bench.record.last("result", "fetch")
+    assert line is not None
+    assert line.identity
+    assert line.data["state"] == "succeeded"
+    assert json.loads((bench.record.folder / "summary.json").read_text())["state"] == "succeeded"
+
+
+def test_a_crash_while_it_runs_is_taken_up_not_started_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    first = bench.started()
+    assert bench.started() == first
+    assert len(bench.fake.starts()) == 1
+
+
+def test_a_crash_between_start_and_record_is_found_by_its_labels(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    first = bench.started()
+    lines = bench.record.path.read_bytes().splitlines(keepends=True)
+    bench.record.path.write_bytes(b"".join(lines[:-1]))  # the handle was never written down
+    assert bench.started() == first
+    assert len(bench.fake.starts()) == 1
+
+
+def test_a_crash_after_the_result_runs_nothing_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    bench.step().finish(bench.started())
+    lines = bench.record.path.read_bytes().splitlines(keepends=True)
+    bench.record.path.write_bytes(b"".join(lines[:-1]))  # "finished" was never written down
+    taken = bench.step().take_up_or_start()
+    assert isinstance(taken, Outcome)
+    assert taken.failure is None
+    assert len(bench.fake.starts()) == 1
+
+
+def test_a_cancelled_attempt_is_replaced(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    bench.fake.script({"fetch": {"outcome": "hang"}})
+    first = bench.started()
+    bench.step().cancel(first)
+    assert bench.fake.poll(first).phase != "running"
+    second = bench.started()
+    assert second.attempt == 2
+
+
+def test_an_attempt_that_the_engine_lost_is_replaced(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    bench.fake.script({"fetch": {"attempts": [{"outcome": "gone"}, {"outcome": "ok"}]}})
+    bench.started()
+    assert bench.started().attempt == 2
+
+
+def test_what_the_parameters_leave_out_is_skipped(tmp_path: Path) -> None:
+    step = fetch(select=(Select(param="scenarios", value="A"),))
+    with pytest.raises(StepSkipped, match="'A' is not in scenarios"):
+        Bench(tmp_path, plan_of(step), {"scenarios": ["B"]}).step().check_selected()
+
+
+def test_another_plan_is_refused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    bench.plan = plan_of(fetch(seed=1))
+    with pytest.raises(StepRefused, match="the spec changed since this run began"):
+        bench.step().check_plan()
+
+
+def test_an_input_without_a_recorded_output_is_refused(tmp_path: Path) -> None:
+    reads = Input(
+        name="dataset", mount_path="/proctor/in/dataset", sources=(Source(step="fetch", output="data"),)
+    )  # fmt: skip
+    step = PlanStep(id="use", step="use", image="proctor/steps", inputs=(reads,), outputs=OUT)
+    bench = Bench(tmp_path, plan_of(fetch(), step))
+    with pytest.raises(StepRefused, match="no recorded output 'data'"):
+        bench.step("use").take_up_or_start()
+
+
+def test_file_parameters_are_bound_only_below_allowed_roots(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "data" / "a.zip", tmp_path / "secret" / "b.zip"
+    for path in (inside, outside):
+        path.parent.mkdir()
+        path.write_text("x")
+    param = Param(name="uri", type="uri")
+    step = fetch(params={"source": "${params.uri}"})
+
+    def bench(name: str, uri: str) -> Bench:
+        made = Bench(tmp_path / name, plan_of(step, params=(param,)), {"uri": uri})
+        made.home.allow_for_run(made.record, [inside.parent])
+        return made
+
+    bench("good", f"file://{inside}").started()
+    with pytest.raises(StepRefused, match="does not allow reading there"):
+        bench("bad", f"file://{outside}").started()
+    with pytest.raises(StepRefused, match="does not allow reading there"):
+        bench("dots", f"file://{inside.parent}/../secret/b.zip").started()
+    (inside.parent / "link.zip").symlink_to(outside)
+    with pytest.raises(StepRefused, match="does not allow reading there"):
+        bench("link", f"file://{inside.parent}/link.zip").started()
+    with pytest.raises(StepRefused, match="no such file"):
+        bench("gone", f"file://{inside.parent}/none.zip").started()
+
+
+def test_published_files_never_land_in_the_record(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch(publish=("data/*",))))
+    outputs = {"data": {"report.html": "<p>", "summary.json": "{}", "record": "x"}}
+    bench.fake.script({"fetch": {"outputs": outputs}})
+    bench.step().finish(bench.started())
+    assert (bench.record.folder / "report.html").read_text() == "<p>"
+    assert json.loads((bench.record.folder / "summary.json").read_text())["run"] == "r"
+    assert bench.record.own.is_dir()
