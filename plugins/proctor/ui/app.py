@@ -20,7 +20,7 @@ from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.site.settings import user_name
 from proctor.ui.login import PAGE, SCRIPT, take_nonce
-from proctor.ui.pages import evidence_page, message_page
+from proctor.ui.pages import evidence_page, message_page, no_report_page
 
 # Pages made from a step's output run no script and load nothing from anywhere else.
 _CONTENT = {
@@ -107,9 +107,10 @@ def content(dag_id: str, run_id: str, step: str, output: str, name: str) -> Resp
 
 def report(dag_id: str, run_id: str) -> Response:
     """The run's published report."""
-    path = _record(dag_id, run_id).folder / "report.html"
+    record = _record(dag_id, run_id)
+    path = record.folder / "report.html"
     if not path.is_file():
-        return _own(message_page("No report yet", "The run has not come to its report step."))
+        return _own(no_report_page(record))
     return FileResponse(path, media_type="text/html", headers=_CONTENT)
 
 

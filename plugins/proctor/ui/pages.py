@@ -37,6 +37,19 @@ def message_page(title: str, text: str) -> str:
     return page(title, f"<h1>{escape(title)}</h1><p>{escape(text)}</p>")
 
 
+def no_report_page(record: RunRecord) -> str:
+    """Said before the report is published; a gate's evidence is there earlier."""
+    lines = record.lines() if record.exists() else ()
+    gates = dict.fromkeys(line.step for line in lines if line.kind == "asked")
+    links = [
+        f'<p><a href="/proctor/evidence/{escape(record.pipeline)}/{escape(record.run)}/'
+        f'{escape(gate)}">Evidence at the gate {escape(gate)}</a></p>'
+        for gate in gates
+    ]
+    text = "<h1>No report yet</h1><p>The run has not come to its report step.</p>"
+    return page("No report yet", text + "".join(links))
+
+
 def evidence_page(record: RunRecord, task: str, gate: Gate, frames: list[tuple[str, str]]) -> str:
     """The evidence of a gate, with the answers given so far."""
     asked = record.last("asked", task)
