@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from airflow_site import Site
 
+from proctor.site.reaper import Reaper
+
 CHAIN = """
     pipeline: {name}
     params:
@@ -100,6 +102,19 @@ def test_clearing_a_deferred_step_stops_it_and_starts_another(site: Site) -> Non
     assert {x.attempt for x in lines} == {1, 2}
     assert [x.data["status"] for x in lines if x.attempt == 1][-1] == "cancelled"
     assert site.fake.poll(first).phase != "running"
+
+
+def test_marking_a_deferred_step_failed_stops_it(site: Site) -> None:
+    site.fake.script({"measure.*": {"outcome": "hang"}})
+    run = site.start("marked-deferred", chain("marked-deferred"), {"scenarios": ["A"]})
+    run.until_task("measure.A", "deferred")
+    handle = site.fake.find("marked-deferred", run.record.run, "measure.A")
+    assert handle is not None
+    site.instance.client.set_task_state("marked-deferred", run.record.run, "measure.A", "failed")
+    # The triggerer may not have taken it up yet; then the launcher's reaper ends it.
+    reaper = Reaper(site.instance)
+    run.until(lambda: reaper.look() or site.fake.poll(handle).phase != "running")
+    assert site.fake.poll(handle).phase != "running"
 
 
 def test_marking_a_running_step_failed_stops_it(site: Site) -> None:

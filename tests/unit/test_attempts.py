@@ -40,11 +40,12 @@ class Bench:
         self.home.records.save_plan(plan)
         self.record.append("header", plan_digest=plan.digest, data={"params": params or {}})
 
-    def step(self, id: str = "fetch") -> StepRun:
-        return StepRun(self.home, self.plan, self.plan.step(id), self.record, self.fake)
+    def step(self, id: str = "fetch", generation: int = 3) -> StepRun:
+        step = self.plan.step(id)
+        return StepRun(self.home, self.plan, step, self.record, self.fake, generation)
 
-    def started(self, id: str = "fetch") -> Handle:
-        taken = self.step(id).take_up_or_start()
+    def started(self, id: str = "fetch", generation: int = 3) -> Handle:
+        taken = self.step(id, generation).take_up_or_start()
         assert isinstance(taken, Handle)
         return taken
 
@@ -99,6 +100,32 @@ def test_a_cancelled_attempt_is_replaced(tmp_path: Path) -> None:
     assert bench.fake.poll(first).phase != "running"
     second = bench.started()
     assert second.attempt == 2
+
+
+def test_a_finished_step_is_not_run_again_unless_somebody_clears_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    bench.step().finish(bench.started())
+    assert isinstance(bench.step().take_up_or_start(), Outcome)
+    assert bench.started(generation=4).attempt == 2
+
+
+def test_clearing_a_running_step_ends_it_and_starts_another(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    bench.fake.script({"fetch": {"outcome": "hang"}})
+    first = bench.started()
+    second = bench.started(generation=4)
+    assert second.attempt == 2
+    assert bench.fake.poll(first).phase != "running"
+    bench.step().cancel(first)  # the trigger of the first notices late
+    assert bench.started(generation=4) == second
+    assert json.loads((bench.record.folder / "summary.json").read_text())["state"] == "running"
+
+
+def test_an_engine_failure_is_tried_anew(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    bench.fake.script({"fetch": {"attempts": [{"outcome": "gone"}, {"outcome": "ok"}]}})
+    assert bench.step().finish(bench.started()).failure is not None
+    assert bench.started().attempt == 2
 
 
 def test_an_attempt_that_the_engine_lost_is_replaced(tmp_path: Path) -> None:

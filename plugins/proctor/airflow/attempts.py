@@ -47,14 +47,29 @@ class StepRefused(Exception):
 
 
 @dataclass(frozen=True)
+class LastAttempt:
+    """The newest attempt of a step as its record tells; number 0 where there was none."""
+
+    number: int = 0
+    status: str = ""
+    handle: Handle | None = None
+    generation: int = 0
+
+
+@dataclass(frozen=True)
 class StepRun:
-    """A step in its run."""
+    """A step in its run.
+
+    ``generation`` grows when a person clears the task, and stays the same when Airflow tries it
+    again by itself: it tells "do it anew" from "go on".
+    """
 
     home: Home
     plan: Plan
     step: PlanStep
     record: RunRecord
     runtime: Runtime
+    generation: int = 0
 
     def check_plan(self) -> None:
         """The plan is the one the run began with.
@@ -82,26 +97,25 @@ class StepRun:
             raise StepSkipped(left_out)
 
     def take_up_or_start(self) -> Handle | Outcome:
-        """The attempt under way, or a new one; an outcome where its result is already recorded.
+        """The attempt under way, or a new one; an outcome where it has already succeeded.
 
         Raises:
             StepRefused: an approval is missing, a source is not allowed, the image is not here.
             EngineError: the engine does not answer.
         """
-        attempt, status, handle = self._last_attempt()
-        if status == "running":
-            if done := self._recorded_outcome(attempt):
-                self._append("attempt", attempt=attempt, data={"status": "finished"})
-                return done
-            found = handle or self.runtime.find(
-                self.record.pipeline, self.record.run, self.step.id, attempt
-            )
+        last = self._last_attempt()
+        if last.generation != self.generation:
+            # Somebody cleared the task: what an earlier attempt did, or still does, is not wanted.
+            self._end(last)
+        elif done := self._success_of(last):
+            return done
+        elif last.status == "running":
+            found = self._find(last)
             if found and self.runtime.poll(found).phase != "gone":
                 return found
-        elif status == "cancelled" and handle:
-            self.runtime.stop(handle)
-            self.runtime.remove(handle)
-        return self._start(attempt + 1)
+        else:
+            self._end(last)
+        return self._start(last.number + 1)
 
     def finish(self, handle: Handle, failure: Failure | None = None) -> Outcome:
         """Collect an ended attempt and record its result, then remove what it left behind.
@@ -134,14 +148,14 @@ class StepRun:
         self.runtime.stop(handle)
         self.refresh_summary()
 
+    def is_running(self) -> bool:
+        """Whether the record says that an attempt runs."""
+        return self._last_attempt().status == "running"
+
     def cancel_if_running(self) -> bool:
         """Cancel the attempt that the record says is running, if there is one."""
-        attempt, status, handle = self._last_attempt()
-        if status != "running":
-            return False
-        found = handle or self.runtime.find(
-            self.record.pipeline, self.record.run, self.step.id, attempt
-        )
+        last = self._last_attempt()
+        found = self._find(last) if last.status == "running" else None
         if found:
             self.cancel(found)
         return found is not None
@@ -157,14 +171,15 @@ class StepRun:
 
     def _start(self, attempt: int) -> Handle:
         request, identity = self._request(attempt)
-        self._append("attempt", attempt=attempt, identity=identity, data={"status": "running"})
+        begun: dict[str, Any] = {"status": "running", "generation": self.generation}
+        self._append("attempt", attempt=attempt, identity=identity, data=begun)
         try:
             handle = self.runtime.start(request)
         except RequestRefused as error:
             self._append("attempt", attempt=attempt, data={"status": "finished"})
             raise StepRefused(str(error)) from error
-        data = {"status": "running", "handle": handle.model_dump(mode="json")}
-        self._append("attempt", attempt=attempt, identity=identity, data=data)
+        begun["handle"] = handle.model_dump(mode="json")
+        self._append("attempt", attempt=attempt, identity=identity, data=begun)
         self.refresh_summary()
         return handle
 
@@ -259,21 +274,41 @@ class StepRun:
         except ApprovalInvalid as error:
             raise StepRefused(str(error)) from error
 
-    def _last_attempt(self) -> tuple[int, str, Handle | None]:
+    def _last_attempt(self) -> LastAttempt:
         lines = [x for x in self.record.lines() if x.step == self.step.id and x.kind == "attempt"]
         if not lines:
-            return 0, "", None
-        last = lines[-1]
-        handles = [
-            x.data["handle"] for x in lines if x.attempt == last.attempt and "handle" in x.data
-        ]
-        handle = Handle.model_validate(handles[-1]) if handles else None
-        return last.attempt, str(last.data.get("status")), handle
+            return LastAttempt(generation=self.generation)
+        # A cancellation may be written after the attempt that replaced it has begun.
+        number = max(line.attempt for line in lines)
+        data: dict[str, Any] = {}
+        for line in lines:
+            if line.attempt == number:
+                data |= line.data
+        handle = Handle.model_validate(data["handle"]) if data.get("handle") else None
+        return LastAttempt(number, str(data["status"]), handle, data.get("generation", 0))
 
-    def _recorded_outcome(self, attempt: int) -> Outcome | None:
+    def _find(self, last: LastAttempt) -> Handle | None:
+        """Also where a crash came between the start and the line that was to name it."""
+        run = self.record
+        return last.handle or self.runtime.find(run.pipeline, run.run, self.step.id, last.number)
+
+    def _end(self, last: LastAttempt) -> None:
+        """Stop and remove whatever an attempt that nobody wants any more has left."""
+        found = self._find(last) if last.status in ("running", "cancelled") else None
+        if found is None:
+            return
+        if last.status == "running":
+            self.cancel(found)
+        self.runtime.stop(found)
+        self.runtime.remove(found)
+
+    def _success_of(self, last: LastAttempt) -> Outcome | None:
+        """The recorded result of an attempt whose end Airflow was never told."""
         line = self.record.last("result", self.step.id)
-        if line is None or line.attempt != attempt:
+        if line is None or line.attempt != last.number or line.data.get("state") != "succeeded":
             return None
+        if last.status == "running":
+            self._append("attempt", attempt=last.number, data={"status": "finished"})
         return outcome_of(line)
 
     def _identity_of(self, handle: Handle) -> str:
@@ -360,14 +395,10 @@ def evidence_digest(record: RunRecord, gate: PlanStep) -> str:
 
 
 def outcome_of(line: Line) -> Outcome:
-    """The outcome that a ``result`` line tells of."""
-    data = line.data
-    if data.get("state") == "succeeded":
-        outputs = data.get("outputs")
-        entries = outputs.items() if isinstance(outputs, dict) else ()
-        return Outcome(outputs={k: str(v["uri"]) for k, v in entries if isinstance(v, dict)})
-    failure = {"kind": data.get("kind"), "message": data.get("message")}
-    return Outcome(failure=Failure.model_validate(failure))
+    """The outcome that a ``result`` line of a success tells of."""
+    outputs = line.data.get("outputs")
+    entries = outputs.items() if isinstance(outputs, dict) else ()
+    return Outcome(outputs={k: str(v["uri"]) for k, v in entries if isinstance(v, dict)})
 
 
 def _input_source(wanted: Input, cell: str, uri: str) -> InputSource:

@@ -16,7 +16,7 @@ from proctor.records.store import RecordError
 from proctor.runtime.base import EngineError, Failure, Handle, Outcome
 
 # Deferring costs about three seconds a step; what ends sooner than this never pays them.
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 10.0
 POLL_FIRST_SECONDS = 0.05
 POLL_LONGEST_SECONDS = 0.5
 
@@ -132,7 +132,10 @@ class StepOperator(BaseOperator):
     def _step_run(self, context: Any) -> StepRun:
         home = instance.home()
         record = home.records.run(self.plan.pipeline, context["dag_run"].run_id)
-        return StepRun(home, self.plan, self.plan.step(self.step_id), record, instance.runtime())
+        # Clearing a task raises its limit of tries; a retry of Airflow's own does not.
+        generation = int(context["task_instance"].max_tries)
+        step = self.plan.step(self.step_id)
+        return StepRun(home, self.plan, step, record, instance.runtime(), generation)
 
 
 _WORDS = {

@@ -79,7 +79,11 @@ def _step(step: PlanStep, lines: list[Line]) -> dict[str, Any]:
 def step_state(lines: Iterable[Line]) -> tuple[str, str]:
     """A step's state from its own lines, and a message for the reader where there is one."""
     state, message = "pending", ""
+    newest = 0
     for line in lines:
+        if line.kind == "attempt" and line.attempt < newest:
+            continue  # a cancellation, written after its successor had begun
+        newest = max(newest, line.attempt)
         match line.kind:
             case "attempt":
                 status = str(line.data.get("status"))

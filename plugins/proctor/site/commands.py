@@ -99,6 +99,7 @@ def up(
 
     from proctor.shipped import shipped
     from proctor.site.instance import running
+    from proctor.site.reaper import Reaper
     from proctor.spec.errors import SpecErrors
 
     console, place = _console(), _home(home)
@@ -125,9 +126,12 @@ def up(
         )
         if console.is_terminal:
             webbrowser.open(link)
+        reaper = Reaper(instance)
         while True:
             for name in instance.supervise():
                 console.print(f"{name} died; started again", style="yellow")
+            for name in reaper.look():
+                console.print(f"stopped {name}: its task had ended", style="yellow")
             time.sleep(1)
 
 

@@ -24,6 +24,7 @@ from proctor.records.summary import summarise
 from proctor.site.client import AirflowUnavailable
 from proctor.site.home import Home, file_path
 from proctor.site.instance import Instance
+from proctor.site.reaper import Reaper
 
 WATCH_SECONDS = 1.0
 PARSE_SECONDS = 120.0
@@ -95,6 +96,7 @@ class WatchedRun:
             ComponentFailed: a service dies again and again.
         """
         silent_since: float | None = None
+        reaper = Reaper(self.instance)
         while True:
             notes = [f"{name} died; started again" for name in self.instance.supervise()]
             try:
@@ -109,6 +111,7 @@ class WatchedRun:
                 time.sleep(WATCH_SECONDS)
                 continue
             view.notes += notes
+            view.notes += [f"stopped {name}: its task had ended" for name in reaper.look()]
             if self.yes:
                 view.notes += self._answer_gates()
             show(view)

@@ -1,0 +1,77 @@
+"""Ends attempts that nobody follows any more.
+
+A task that a person marks while it waits between worker and triggerer, or while the triggerer is
+down, has nobody to stop its container. The record says that the attempt runs, Airflow says that
+its task has ended: where the two disagree for a while, the attempt is cancelled.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import httpx
+
+from proctor.airflow.attempts import StepRun
+from proctor.records.store import RunRecord
+from proctor.runtime.base import EngineError
+from proctor.runtime.choose import make
+from proctor.site.client import AirflowUnavailable
+from proctor.site.instance import Instance
+
+LOOK_SECONDS = 5.0
+GRACE_SECONDS = 8.0
+_ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
+
+
+@dataclass
+class Reaper:
+    """Looks now and then; call :meth:`look` from the launcher's loop."""
+
+    instance: Instance
+    _next: float = 0.0
+    _suspects: dict[str, float] = field(default_factory=dict)
+    _idle: dict[str, float] = field(default_factory=dict)
+
+    def look(self) -> list[str]:
+        """Cancel what should have ended; the names of those attempts."""
+        if time.monotonic() < self._next:
+            return []
+        self._next = time.monotonic() + LOOK_SECONDS
+        ended: list[str] = []
+        for record in self.instance.home.records.runs():
+            try:
+                ended += self._look_at(record)
+            except (AirflowUnavailable, httpx.HTTPError, EngineError):
+                continue  # the next look is soon enough
+        return ended
+
+    def _look_at(self, record: RunRecord) -> list[str]:
+        written = record.path.stat().st_mtime
+        if self._idle.get(str(record.path)) == written:
+            return []
+        running = self._running(record)
+        if not running:
+            self._idle[str(record.path)] = written
+            return []
+        tasks = self.instance.client.task_states(record.pipeline, record.run)
+        ended = []
+        for run in running:
+            state = tasks.get(run.step.id, {}).get("state")
+            name = f"{record.pipeline}/{record.run}/{run.step.id}"
+            if state not in _ENDED:
+                self._suspects.pop(name, None)
+            elif time.monotonic() - self._suspects.setdefault(name, time.monotonic()) > (
+                GRACE_SECONDS
+            ):
+                del self._suspects[name]
+                if run.cancel_if_running():
+                    ended.append(name)
+        return ended
+
+    def _running(self, record: RunRecord) -> list[StepRun]:
+        home = self.instance.home
+        plan = home.records.plan(record.header().plan_digest)
+        runtime = make(self.instance.runtime, home.path)
+        runs = [StepRun(home, plan, step, record, runtime) for step in plan.steps]
+        return [run for run in runs if run.is_running()]
