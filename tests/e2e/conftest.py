@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 
 
@@ -26,7 +28,9 @@ def home() -> Iterator[Path]:
 def bridge_address(docker_engine: object) -> str:
     """The host's address on the network of containers that may reach out."""
     network = docker_engine.networks.get("bridge")  # type: ignore[attr-defined]
-    return str(network.attrs["IPAM"]["Config"][0]["Gateway"])
+    name = network.attrs["Options"]["com.docker.network.bridge.name"]
+    addresses = psutil.net_if_addrs()[name]
+    return next(str(a.address) for a in addresses if a.family == socket.AF_INET)
 
 
 @pytest.fixture(scope="session")
