@@ -14,9 +14,10 @@ from rich.text import Text
 from proctor.plan.model import Plan, PlanStep
 from proctor.records.figures import figure
 from proctor.records.store import RunRecord
+from proctor.runtime.attempt import Attempt
+from proctor.runtime.failure import read_progress
 from proctor.site.home import Home
 from proctor.site.runs import View
-from proctor_steps.contract import PROGRESS_FILE, Progress
 
 _LOOK = {
     "success": ("✓", "green"),
@@ -91,14 +92,12 @@ class ProgressView:
     def _progress(self, step: PlanStep, state: str) -> str:
         if state not in ("running", "deferred"):
             return ""
-        folders = sorted(
-            self._home.path.glob(
-                f"work/{self._record.pipeline}/{self._record.run}/{step.id}/*/{PROGRESS_FILE}"
-            )
+        run = self._record
+        attempt = Attempt.newest(
+            self._home.path, run.pipeline, run.run, step.id, None, lambda each: True
         )
-        try:
-            progress = Progress.model_validate_json(folders[-1].read_bytes())
-        except (IndexError, OSError, ValueError):
+        progress = read_progress(attempt.step_dir) if attempt else None
+        if progress is None:
             return ""
         share = f"{progress.done / progress.total:.0%} " if progress.total else ""
         return f"{share}{progress.done:,.0f} {progress.unit} {progress.note}".strip()

@@ -1,0 +1,43 @@
+"""The live view of a run: how far a running step is."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from proctor.plan.compile import load_plan
+from proctor.runtime.artifacts import AttemptName
+from proctor.runtime.attempt import Attempt
+from proctor.shipped import shipped
+from proctor.site.home import Home
+from proctor.site.runs import View
+from proctor.site.terminal import ProgressView
+from proctor_steps.contract import PROGRESS_FILE, Progress
+
+STEP = "performance.Offline"
+
+
+def seen(home: Home, state: str) -> str:
+    plan = load_plan(shipped("pipeline_specs") / "demo.yaml")
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, record=True)
+    with ProgressView(console, plan, home.records.run("demo", "a-run"), home) as view:
+        view.show(View("running", {STEP: {"state": state, "duration": 5.0}}))
+        console.print(view._live.get_renderable() if view._live else "")
+    return console.export_text()
+
+
+def test_a_running_step_shows_how_far_its_newest_attempt_is(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for number, done in ((9, 1), (10, 1500)):
+        folder = Attempt(tmp_path, AttemptName("demo", "a-run", STEP, number)).step_dir
+        folder.mkdir(parents=True)
+        progress = Progress(done=done, total=2000, unit="samples", note="running")
+        (folder / PROGRESS_FILE).write_text(progress.model_dump_json())
+    assert "75% 1,500 samples running" in seen(home, "running")
+    assert "samples" not in seen(home, "success")
+
+
+def test_a_step_that_told_nothing_yet_shows_only_its_state(tmp_path: Path) -> None:
+    assert "samples" not in seen(Home(tmp_path), "deferred")
