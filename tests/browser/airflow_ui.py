@@ -62,7 +62,7 @@ def demo_instance() -> Iterator[Instance]:
     folder = Path(tempfile.mkdtemp(prefix="proctor-browser-"))
     folder.chmod(0o711)
     before = dict(os.environ)
-    home = Home(folder / "home")
+    home = Home(folder / ".proctor")
     home.create()
     home.register("demo", DEMO, {})
     try:
@@ -97,9 +97,13 @@ class Visitor:
     complaints: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, browser: Browser, instance: Instance, scheme: Scheme = "light") -> Visitor:
-        """A fresh profile, of a person whose desktop is light or dark."""
-        context = browser.new_context(viewport=VIEWPORT, color_scheme=scheme)
+    def of(
+        cls, browser: Browser, instance: Instance, scheme: Scheme = "light", scale: int = 1
+    ) -> Visitor:
+        """A fresh profile, of a person whose desktop is light or dark; ``scale``: its pixels."""
+        context = browser.new_context(
+            viewport=VIEWPORT, color_scheme=scheme, device_scale_factor=scale
+        )
         context.set_default_timeout(PATIENCE_MS)
         visitor = cls(context.new_page(), instance.url, load_plan(DEMO))
         context.on("request", lambda request: visitor.requested.append(request.url))
@@ -125,7 +129,7 @@ class Visitor:
     def see_graph(self) -> None:
         """Open the demo's page and turn from the grid to the graph."""
         self.see_dag()
-        self.page.get_by_label("Graph").first.click()
+        self.page.get_by_label("Show Graph").click()
         expect(self.page.get_by_test_id(f"rf__node-{GATE}")).to_be_visible()
 
     def open_trigger_form(self) -> Locator:
