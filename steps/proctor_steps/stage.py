@@ -241,7 +241,8 @@ def _parser(stage: Stage[Any]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for name, info in stage.params.model_fields.items():
-        default = "required" if info.is_required() else f"default: {info.get_default()!r}"
+        value = info.get_default(call_default_factory=True, validated_data={})
+        default = "required" if info.is_required() else f"default: {value!r}"
         text = f"{info.description or ''} ({default})".strip().replace("%", "%%")
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, help=text, metavar="VALUE")
     parser.add_argument("--in", dest="mount_in", action="append", default=[], metavar="NAME=DIR")

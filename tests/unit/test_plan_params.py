@@ -6,7 +6,7 @@ import pytest
 from pydantic import JsonValue
 
 from proctor.plan.compile import compile
-from proctor.plan.model import Plan
+from proctor.plan.model import Param, Plan
 from proctor.plan.params import ParamErrors, check_params, split_params
 from proctor.spec.load import parse_pipeline
 
@@ -109,3 +109,10 @@ def test_all_at_once() -> None:
 def test_build_and_run_values_are_told_apart() -> None:
     build, run = split_params(PIPELINE, {"size": "m", "seconds": "8", "unknown": "x"})
     assert (build, run) == ({"size": "m"}, {"seconds": "8", "unknown": "x"})
+
+
+def test_a_uri_with_a_password_is_refused_and_not_repeated() -> None:
+    plan = Plan(pipeline="p", params=(Param(name="uri", type="uri"),), steps=())
+    with pytest.raises(ParamErrors, match="no user name or password") as caught:
+        check_params(plan, {"uri": "https://ada:hunter2@example.org/x.zip"})
+    assert "hunter2" not in str(caught.value)

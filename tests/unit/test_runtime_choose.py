@@ -38,7 +38,7 @@ def test_what_was_asked_for_is_taken(no_engine, tmp_path):
     for kind in ("process", "fake"):
         runtime, reason = choose(kind, tmp_path, OWN)
         assert runtime.name == kind and reason.startswith("asked for")
-    with pytest.raises(RequestRefused, match="choose docker, process or fake"):
+    with pytest.raises(RequestRefused, match="choose auto, docker or process"):
         choose("vm", tmp_path, OWN)
 
 

@@ -24,7 +24,7 @@ def test_the_exit_code_says_whether_a_runtime_passed(monkeypatch, passed, code):
 
 def test_an_unknown_runtime_is_an_error_in_words():
     result = CliRunner().invoke(app, ["runtime", "check", "vm"])
-    assert result.exit_code == 1 and "choose docker, process or fake" in result.output
+    assert result.exit_code == 1 and "choose auto, docker or process" in result.output
 
 
 def test_a_failed_check_is_said_and_does_not_hide_the_others(tmp_path):

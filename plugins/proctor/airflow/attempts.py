@@ -77,7 +77,14 @@ class StepRun:
         Raises:
             StepRefused: the spec was edited since.
         """
-        began_with = self.record.header().plan_digest
+        header = self.record.header()
+        if header.data.get("runtime", self.runtime.name) != self.runtime.name:
+            raise StepRefused(
+                f"this run began with the runtime {header.data['runtime']!r}, and its steps may not "
+                f"be mixed with those of {self.runtime.name!r}; start Proctor with "
+                f"--runtime {header.data['runtime']}, or start a new run"
+            )
+        began_with = header.plan_digest
         if began_with != self.plan.digest:
             raise StepRefused(
                 "the spec changed since this run began; start a new run "
@@ -307,9 +314,14 @@ class StepRun:
         line = self.record.last("result", self.step.id)
         if line is None or line.attempt != last.number or line.data.get("state") != "succeeded":
             return None
+        outcome = outcome_of(line)
         if last.status == "running":
             self._append("attempt", attempt=last.number, data={"status": "finished"})
-        return outcome_of(line)
+        self._publish(outcome)
+        if found := self._find(last):
+            self.runtime.remove(found)
+        self.refresh_summary()
+        return outcome
 
     def _identity_of(self, handle: Handle) -> str:
         lines = self.record.lines()

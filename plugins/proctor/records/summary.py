@@ -18,7 +18,8 @@ def summarise(store: RecordStore, record: RunRecord) -> dict[str, Any]:
     """State, steps, LoadGen results and accuracy of a run.
 
     ``state`` is ``succeeded`` when every step succeeded or was skipped, ``failed`` when a step
-    failed and none is under way, else ``running`` or ``waiting`` (for a person).
+    failed and none is under way, ``interrupted`` when one was stopped from outside, else
+    ``running`` or ``waiting`` (for a person).
     """
     lines = record.lines()
     header = record.header()
@@ -110,8 +111,10 @@ def _state(states: list[str]) -> str:
         return "succeeded"
     if "running" in states:
         return "running"
-    if "failed" in states or "cancelled" in states:
+    if "failed" in states:
         return "failed"
+    if "cancelled" in states:
+        return "interrupted"
     return "waiting" if "waiting" in states else "running"
 
 

@@ -29,7 +29,7 @@ def make(kind: str, home: Path) -> Runtime:
         from proctor.runtime.docker import DockerRuntime
 
         return DockerRuntime(home)
-    raise RequestRefused(f"runtime {kind!r}: choose docker, process or fake")
+    raise RequestRefused(f"--runtime {kind}: there is none; choose auto, docker or process")
 
 
 def choose(

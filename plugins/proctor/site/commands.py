@@ -59,6 +59,8 @@ def run(
     from proctor.site.terminal import ProgressView, results_table
 
     console = _console()
+    if json_ and not json_.absolute().parent.is_dir():
+        _give_up(f"--json {json_}: there is no folder {json_.absolute().parent}")
     place = _home(home)
     path, plan, params, build = _prepare(spec, set_ or [])
     kind = _runtime(console, runtime, place, plan, params)
@@ -153,7 +155,9 @@ def runs(home: HomeOption = None) -> None:
     from proctor.records.summary import summarise
 
     place = _home(home)
-    table = Table("Pipeline", "Run", "State", "Began (UTC)", "Steps done", header_style="bold")
+    table = Table(header_style="bold")
+    for column in ("Pipeline", "Run", "State", "Steps done"):
+        table.add_column(column, no_wrap=True)  # an id that is cut cannot be copied
     for record in place.records.runs():
         summary = summarise(place.records, record)
         done = sum(s["state"] in ("succeeded", "skipped") for s in summary["steps"])
@@ -161,7 +165,6 @@ def runs(home: HomeOption = None) -> None:
             record.pipeline,
             record.run,
             summary["state"],
-            summary["began"][:19],
             f"{done}/{len(summary['steps'])}",
         )
     if table.row_count:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -114,6 +115,9 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
             write_secret(airflow / "url.json", json.dumps({"url": url, "pid": os.getpid()}))
             yield instance
         finally:
+            # A second Ctrl-C must not leave half of it running.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             (airflow / "url.json").unlink(missing_ok=True)
             (home.path / "keys" / "login.json").unlink(missing_ok=True)
             if components is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
@@ -80,6 +81,9 @@ def _one_of(param: ParamLike, value: JsonValue) -> tuple[str, str] | None:
 
 
 def _uri(value: str) -> tuple[str, str] | None:
+    if "@" in urlsplit(value).netloc:
+        # It would stand in the record and in Airflow's pages, so it is not even repeated here.
+        return "must hold no user name or password", "put them into a secret file of the site"
     if not value or value.startswith(SCHEMES):
         return None
     remedy = "it begins with one of " + ", ".join(SCHEMES)
