@@ -1,4 +1,4 @@
-"""``python -m proctor_steps <stage>``: each stage's module is imported only when it is asked for."""
+"""``python -m proctor_steps <stage>``: a stage's module is imported only when it is asked for."""
 
 import sys
 from collections.abc import Callable

@@ -133,7 +133,7 @@ class Result(Model):
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` so that a reader, or a crash, sees the old content or the new, never a part."""
+    """Write ``data`` so that a reader, or a crash, sees the old content or the new, no part."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -35,7 +35,7 @@ from proctor_steps.contract import Contract, Finding, Mount, Output, Progress, R
 
 
 class StepFailure(Exception):
-    """A failure that was foreseen: its message is for the person who reads it, without traceback."""
+    """A failure that was foreseen: its message is for a person, so there is no traceback."""
 
     status: str = "step_error"
     exit_code = contract.EXIT_STEP_ERROR
@@ -63,7 +63,7 @@ P = TypeVar("P", bound=StageParams)
 
 @dataclass(frozen=True)
 class Stage(Generic[P]):
-    """One command ``python -m proctor_steps <name>``. ``inputs`` and ``outputs``: name -> meaning."""
+    """A command ``python -m proctor_steps <name>``. ``inputs``, ``outputs``: name -> meaning."""
 
     name: str
     summary: str
@@ -177,7 +177,7 @@ def execute(stage: Stage[Any], contract_: Contract, folder: Path) -> int:
 
 
 def main(stages: Mapping[str, Callable[[], Stage[Any]]], argv: Sequence[str]) -> int:
-    """``python -m proctor_steps``: ``stages`` maps ``"dataset fetch"`` to what imports its stage."""
+    """``python -m proctor_steps``: ``stages``: ``"dataset fetch"`` -> what imports it."""
     name = " ".join(argv[:2])
     if name not in stages:
         known = "\n".join(f"  {stage}" for stage in stages)
@@ -224,7 +224,8 @@ def _params(stage: Stage[P], contract_: Contract) -> P:
         return stage.params.model_validate(contract_.params)
     except ValidationError as error:
         problems = "\n".join(
-            f"  {'.'.join(str(p) for p in e['loc'])}: {e['msg']} (given: {e.get('input')!r})"
+            # The value stays out: it may be an address that holds a key.
+            f"  {'.'.join(str(p) for p in e['loc'])}: {e['msg']}"
             for e in error.errors()
         )
         raise StepError(f"parameters of {stage.name!r} do not fit:\n{problems}") from error

@@ -149,9 +149,8 @@ def test_another_plan_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_input_without_a_recorded_output_is_refused(tmp_path: Path) -> None:
-    reads = Input(
-        name="dataset", mount_path="/proctor/in/dataset", sources=(Source(step="fetch", output="data"),)
-    )  # fmt: skip
+    source = Source(step="fetch", output="data")
+    reads = Input(name="dataset", mount_path="/proctor/in/dataset", sources=(source,))
     step = PlanStep(id="use", step="use", image="proctor/steps", inputs=(reads,), outputs=OUT)
     bench = Bench(tmp_path, plan_of(fetch(), step))
     with pytest.raises(StepRefused, match="no recorded output 'data'"):

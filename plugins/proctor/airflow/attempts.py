@@ -80,8 +80,8 @@ class StepRun:
         header = self.record.header()
         if header.data.get("runtime", self.runtime.name) != self.runtime.name:
             raise StepRefused(
-                f"this run began with the runtime {header.data['runtime']!r}, and its steps may not "
-                f"be mixed with those of {self.runtime.name!r}; start Proctor with "
+                f"this run began with the runtime {header.data['runtime']!r}, and its steps may "
+                f"not be mixed with those of {self.runtime.name!r}; start Proctor with "
                 f"--runtime {header.data['runtime']}, or start a new run"
             )
         began_with = header.plan_digest

@@ -1,0 +1,68 @@
+"""Plans as DAG objects, without a running Airflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from proctor.airflow.dag import build, dag_of, nearest_upstream
+from proctor.plan.compile import load_plan
+from proctor.plan.model import Plan, PlanStep
+from proctor.shipped import shipped
+from proctor.site.home import Registered
+
+
+def plan_of(upstream: dict[str, tuple[str, ...]]) -> Plan:
+    steps = [PlanStep(id=k, step=k, image="i", upstream=v) for k, v in upstream.items()]
+    return Plan(pipeline="p", steps=tuple(steps))
+
+
+def test_edges_that_say_nothing_new_are_not_drawn() -> None:
+    plan = plan_of({"a": (), "b": ("a",), "c": ("a", "b"), "d": ("a", "b", "c"), "e": ("b", "a")})
+    assert nearest_upstream(plan) == {"a": [], "b": ["a"], "c": ["b"], "d": ["c"], "e": ["b"]}
+
+
+@pytest.mark.parametrize("name", ["demo", "yolo-coco"])
+def test_a_shipped_pipeline_is_one_dag(name: str) -> None:
+    plan = load_plan(shipped("pipeline_specs") / f"{name}.yaml")
+    dag = dag_of(plan)
+    assert dag.dag_id == name
+    assert set(dag.task_ids) == {step.id for step in plan.steps} | {"begin"}
+    # What a gate's answer lets through can be reached only through the gate.
+    assert dag.get_task("package").upstream_task_ids == {"approve"}
+    assert {p.name for p in plan.params} == set(dag.params)
+
+
+def test_the_same_plan_gives_the_same_dag() -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    plan = load_plan(shipped("pipeline_specs") / "demo.yaml")
+    first, second = (DagSerialization.to_dict(dag_of(plan)) for _ in range(2))
+    assert first == second
+
+
+def test_a_broken_spec_is_a_dag_that_says_so(tmp_path: Path) -> None:
+    spec = tmp_path / "broken.yaml"
+    spec.write_text("pipeline: broken\nsteps: 7\n")
+    dag = build(Registered("broken", spec, {}))
+    assert dag.task_ids == ["spec-errors"]
+    assert f"{spec}:2:8" in str(dag.doc_md)
+
+
+def test_a_spec_that_is_gone_is_a_dag_that_says_so(tmp_path: Path) -> None:
+    dag = build(Registered("gone", tmp_path / "gone.yaml", {}))
+    assert dag.task_ids == ["spec-errors"]
+    assert "gone.yaml" in str(dag.doc_md)
+
+
+def test_a_fault_of_ours_takes_only_its_own_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("proctor.airflow.dag.dag_of", fail)
+    dag = build(Registered("demo", shipped("pipeline_specs") / "demo.yaml", {}))
+    assert dag.task_ids == ["spec-errors"]
+    assert "boom" in str(dag.doc_md)
