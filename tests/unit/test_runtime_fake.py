@@ -98,5 +98,5 @@ def test_identities_are_scripted(fake):
 
 
 def test_an_unknown_runtime_is_refused(tmp_path):
-    with pytest.raises(RequestRefused, match="docker, process or fake"):
+    with pytest.raises(RequestRefused, match="auto, docker or process"):
         make("podman", tmp_path)

@@ -27,6 +27,8 @@ from proctor.site.instance import Instance
 from proctor.site.reaper import Reaper
 
 WATCH_SECONDS = 1.0
+# A component that dies is started again; this long a silence is more than that.
+SILENCE_SECONDS = 120.0
 PARSE_SECONDS = 120.0
 # Airflow may mistake a task that is resumed at once for the process that has just asked.
 SETTLE_SECONDS = 3.0
@@ -80,6 +82,7 @@ class WatchedRun:
     plan: Plan
     record: RunRecord
     yes: bool = False
+    _told: set[str] = field(default_factory=set)
 
     def start(self, params: Mapping[str, JsonValue], spec: Path, build: Mapping[str, Any]) -> None:
         """Register the pipeline, allow the files that were named here, and trigger the run."""
@@ -101,19 +104,18 @@ class WatchedRun:
             notes = [f"{name} died; started again" for name in self.instance.supervise()]
             try:
                 view = self._view()
+                view.notes += notes
+                view.notes += [f"stopped {name}: its task had ended" for name in reaper.look()]
+                if any(ti["state"] == "awaiting_input" for ti in view.tasks.values()):
+                    view.notes += self._answer_gates() if self.yes else self._tell_who_waits()
                 silent_since = None
-            except (AirflowUnavailable, httpx.HTTPError, OSError) as error:
+            except (AirflowUnavailable, httpx.HTTPError) as error:
                 silent_since = silent_since or time.monotonic()
-                if time.monotonic() - silent_since > 120:
-                    raise AirflowUnavailable(
-                        f"Airflow does not answer any more: {error}"
-                    ) from error
+                if time.monotonic() - silent_since > SILENCE_SECONDS:
+                    problem = f"Airflow does not answer any more: {error}"
+                    raise AirflowUnavailable(problem) from error
                 time.sleep(WATCH_SECONDS)
                 continue
-            view.notes += notes
-            view.notes += [f"stopped {name}: its task had ended" for name in reaper.look()]
-            if self.yes:
-                view.notes += self._answer_gates()
             show(view)
             if view.state in _ENDED:
                 return view.state
@@ -149,6 +151,16 @@ class WatchedRun:
             form = {"evidence_reviewed": False, "comment": "answered by --yes"}
             client.answer(self.plan.pipeline, self.record.run, gate, APPROVE, form)
             said.append(f"{gate}: approved by --yes, without a review of the evidence")
+        return said
+
+    def _tell_who_waits(self) -> list[str]:
+        """Where to answer, once for every gate; the first login link has long expired by then."""
+        said = []
+        for question in self.instance.client.open_questions(self.plan.pipeline, self.record.run):
+            gate = question["task_instance"]["task_id"]
+            if gate not in self._told:
+                self._told.add(gate)
+                said.append(f"{gate} waits for your answer: {self.instance.login_link()}")
         return said
 
     def _wait_for_dag(self) -> None:

@@ -62,7 +62,7 @@ class ProgressView:
     def show(self, view: View) -> None:
         """Show how the run stands."""
         for note in view.notes:
-            self._console.print(f"  {note}", style="yellow")
+            self._console.print(f"  {note}", style="yellow", soft_wrap=True, highlight=False)
         if self._live:
             self._live.update(self._table(view))
             return
