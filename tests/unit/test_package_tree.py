@@ -318,6 +318,20 @@ def test_a_machine_that_tells_nothing_is_no_error(tmp_path: Path) -> None:
     assert "host_processor_model_name" not in found and "host_memory_capacity" not in found
 
 
+def test_a_scenario_without_a_target_is_not_called_free_of_faults(kit: Kit) -> None:
+    missed = [{"rule": "benchmark_in_round", "met": False, "message": "no such benchmark"}]
+    for scenario, found in (("SingleStream", []), ("Offline", missed)):
+        for mode in ("performance", "accuracy"):
+            kit.logs(scenario, mode, benchmark="digits", rules=found)
+        kit.score(scenario, met=None, target=None, benchmark="digits")
+    result, out = package(kit.fill(()), benchmark="digits")
+    assert result.status == "ok", result.message
+    folder = home(out) / "results/box-1/digits"
+    single, offline = ((folder / s / "README.md").read_text() for s in ("SingleStream", "Offline"))
+    assert "**This is not a valid MLPerf result.** No accuracy target is set for it." in single
+    assert "It misses these rules" in offline and "accuracy_target" not in offline
+
+
 def test_without_an_approval_it_says_so(kit: Kit) -> None:
     result, out = package(kit.fill())
     assert "not_approved" in rules(result)

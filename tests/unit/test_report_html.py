@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from evidence_kit import Kit, approval, examples, run_json, score_json
-from proctor_steps.report import charts, pictures
+from proctor_steps.report import pictures
 from proctor_steps.report.evidence import Box
 from proctor_steps.report.html import STAGE
 
@@ -87,7 +87,8 @@ def test_one_rule_missed_is_no_valid_result_and_is_named(
     ("changes", "rule"),
     [
         ({"met": False, "value": 0.4}, "accuracy_target"),
-        ({"met": None, "target": None}, "accuracy_target"),
+        ({"met": None, "target": None}, "accuracy_target"),  # the round does set one
+        ({"met": None}, "accuracy_target"),
         ({"samples": 1524}, "accuracy_samples"),
         ({"samples": 70, "expected_samples": 70}, "dataset_size"),
     ],
@@ -100,6 +101,28 @@ def test_accuracy_below_target_or_incomplete_is_named(
     assert rule in [missed["rule"] for missed in summary["verdict"]["missed"]]
     found = [f for f in summary["findings"] if f["rule"] == rule]
     assert [f["where"] for f in found] == ["MultiStream"]
+
+
+def test_a_target_that_nobody_set_is_not_missed(kit: Kit) -> None:
+    for scenario in ("SingleStream", "Offline"):
+        kit.logs(scenario, "performance", benchmark="digits")
+        kit.score(scenario, met=None, target=None, benchmark="digits")
+    text, summary = page(kit, benchmark="digits")
+    assert [m["rule"] for m in summary["verdict"]["missed"]] == ["benchmark_in_round"]
+    assert summary["verdict"]["valid"] is False
+    assert "it misses the rules on benchmark in round. No accuracy target is set." in text
+    told = [f for f in summary["findings"] if f["rule"] == "no_accuracy_target"]
+    assert [(f["severity"], f["where"]) for f in told] == [
+        ("info", "SingleStream"),
+        ("info", "Offline"),
+    ]
+
+
+def test_without_a_target_there_is_no_valid_result_even_if_nothing_is_missed(kit: Kit) -> None:
+    kit.fill().score("Offline", met=None, target=None)
+    text, summary = page(kit, benchmark="")
+    assert summary["verdict"]["missed"] == [] and summary["verdict"]["valid"] is False
+    assert "This is not a valid MLPerf result: no accuracy target is set for it." in text
 
 
 def test_scenarios_that_the_round_requires_are_missed(kit: Kit) -> None:
@@ -280,10 +303,32 @@ def test_the_summary_holds_runs_and_scores(kit: Kit) -> None:
     assert "images" not in summary["dataset"]
 
 
-def test_the_percentile_that_counts_is_marked(kit: Kit) -> None:
-    text, _ = page(kit.fill())
-    assert "p90 1.60 ms counts" in text
+def test_the_estimate_that_counts_is_marked_and_the_measured_percentile_is_not(kit: Kit) -> None:
+    metric = {"name": "early_stopping_latency_ss", "value": 4.48e6, "unit": "ns"}
+    percentile = {"name": "p90", "value_ns": 3.88e6}
+    kit.fill().logs("SingleStream", "performance", metric=metric, percentile=percentile)
+    text, _ = page(kit)
+    assert ">early-stopping estimate of p90, 4.48 ms: counts<" in text
+    assert ">p90 3.88 ms<" in text
+    assert "the early-stopping estimate of p90 is the figure that counts" in text
     assert text.count('class="mark counts"') == 4  # a line and a label in each of two charts
+
+
+def test_without_an_estimate_the_measured_percentile_counts(kit: Kit) -> None:
+    name = "result_90.00_percentile_latency_ns"
+    metric = {"name": name, "value": 1.6e6, "unit": "ns"}
+    text, _ = page(kit.fill(("SingleStream",)))
+    assert "p90 1.60 ms: counts" not in text
+    kit.logs("SingleStream", "performance", metric=metric)
+    text, _ = page(kit)
+    assert ">p90 1.60 ms: counts<" in text and ">p90 1.60 ms<" not in text
+
+
+def test_a_latency_does_not_count_where_throughput_alone_does(kit: Kit) -> None:
+    folder = kit.fill(("Offline",)).folder("performance", "Offline")
+    np.save(folder / "latencies.npy", np.arange(1000, 2000, dtype=np.int64))
+    text, _ = page(kit)
+    assert 'class="mark "' in text and 'class="mark counts"' not in text
 
 
 def test_a_picture_shows_found_wrong_and_missed(kit: Kit) -> None:
@@ -302,34 +347,6 @@ def test_a_large_picture_is_made_smaller(kit: Kit) -> None:
     assert cv2.imwrite(str(path), noise)
     text, _ = page(kit)
     assert "data:image/jpeg;base64," in text and len(text) < 300_000
-
-
-@pytest.mark.parametrize(
-    ("ns", "text"),
-    [(12, "12 ns"), (1500, "1.50 µs"), (12_345_678, "12.3 ms"), (7.5e9, "7.50 s"), (None, "–")],
-)
-def test_durations_read_well(ns: float | None, text: str) -> None:
-    assert charts.duration(ns) == text
-
-
-@pytest.mark.parametrize(
-    "values",
-    [[5, 5], [0, 0, 0], [1, 10**9], [10**6] * 99 + [4 * 10**9], list(range(1, 2000))],
-)
-def test_charts_of_odd_latencies_are_finite(values: list[int]) -> None:
-    latencies = np.array(values, dtype=np.int64)
-    drawn = charts.distribution(latencies, [charts.Mark("p90", float(values[-1]), "counts")])
-    drawn += charts.over_time(latencies)
-    assert "nan" not in drawn and "inf" not in drawn
-    bars = re.findall(r'class="bar" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)"', drawn)
-    assert bars and all(0 <= float(x) <= charts.WIDTH for x, _, _ in bars)
-
-
-def test_every_query_is_in_the_distribution() -> None:
-    latencies = np.random.default_rng(2).lognormal(14, 1, 3000).astype(np.int64)
-    drawn = charts.distribution(latencies, [])
-    counted = re.findall(r": ([\d,]+) queries</title>", drawn)
-    assert sum(int(text.replace(",", "")) for text in counted) == 3000
 
 
 def test_matching_takes_the_best_score_and_the_right_class() -> None:

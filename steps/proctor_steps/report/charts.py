@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 480, 210
-LEFT, RIGHT, TOP, BOTTOM = 8, 8, 52, 26
+WIDTH, HEIGHT = 480, 226
+LEFT, RIGHT, TOP, BOTTOM = 8, 8, 68, 26
+# Room for one letter of a bold label; a little too much rather than too little.
+LETTER = 7.6
 
 Floats = npt.NDArray[np.float64]
 
@@ -191,9 +193,13 @@ def _rule(mark: Mark, row: int, scale: _Scale) -> Markup:
 def _label(mark: Mark, row: int, scale: _Scale) -> Markup:
     x = scale(mark.value_ns)
     right = x > WIDTH * 0.62
-    note = {"counts": " counts", "limit": " limit"}.get(mark.kind, "")
-    text = f"{mark.name} {duration(mark.value_ns)}{note}"
-    words = _text(x + (-5 if right else 5), 11 + row * 15, text, "end" if right else "start")
+    note = f": {mark.kind}" if mark.kind else ""
+    # A name of several words is set apart from its figure.
+    text = f"{mark.name}{',' if ' ' in mark.name else ''} {duration(mark.value_ns)}{note}"
+    # A long label is moved over its line rather than out of the drawing.
+    long = len(text) * LETTER
+    place = max(x - 5, long) if right else min(x + 5, WIDTH - long)
+    words = _text(place, 11 + row * 15, text, "end" if right else "start")
     return Markup('<g class="mark {}">{}</g>').format(mark.kind, words)
 
 

@@ -133,6 +133,7 @@ def _row(scenario: str, found: Evidence) -> dict[str, Any]:
         "distribution": distribution,
         "course": course,
         "note": note,
+        "counting": _counting(run_) if run_ else None,
         "in_round": run_.scenario_in_round if run_ else None,
     }
 
@@ -167,15 +168,28 @@ def _drawings(run_: Run | None, logs: Path | None) -> tuple[Markup | None, Marku
     return charts.distribution(latencies, _marks(run_)), charts.over_time(thinned), ""
 
 
+def _counting(run_: Run) -> charts.Mark | None:
+    """The latency that the scenario is judged by: the early-stopping estimate that is LoadGen's
+    result, else the measured percentile; none where throughput alone counts."""
+    if run_.percentile is None or run_.scenario == "Offline":
+        return None
+    name, metric = run_.percentile.name, run_.metric
+    if metric and metric.value and metric.name.startswith("early_stopping"):
+        return charts.Mark(f"early-stopping estimate of {name}", metric.value, "counts")
+    value = run_.percentile.value_ns or run_.latency_ns.get(name)
+    return charts.Mark(name, value, "counts") if value else None
+
+
 def _marks(run_: Run) -> list[charts.Mark]:
-    counted = run_.percentile.name if run_.percentile else ""
-    marks = []
-    for name in dict.fromkeys([counted, "p50", "p99"]):
-        value = run_.latency_ns.get(name)
-        if name == counted and run_.percentile and run_.percentile.value_ns is not None:
-            value = run_.percentile.value_ns
-        if name and value:
-            marks.append(charts.Mark(name, value, "counts" if name == counted else ""))
+    counting = _counting(run_)
+    marks = [counting] if counting else []
+    measured = dict(run_.latency_ns)
+    if run_.percentile and run_.percentile.value_ns is not None:
+        measured[run_.percentile.name] = run_.percentile.value_ns
+    for name in dict.fromkeys([run_.percentile.name if run_.percentile else "", "p50", "p99"]):
+        value = measured.get(name)
+        if value and not (counting and counting.name == name):
+            marks.append(charts.Mark(name, value))
     limit = run_.settings.effective.get("target_latency_ns")
     if run_.scenario == "Server" and isinstance(limit, int | float) and limit > 0:
         marks.append(charts.Mark("latency", float(limit), "limit"))

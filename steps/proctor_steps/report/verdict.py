@@ -16,6 +16,9 @@ from proctor_steps.contract import Finding
 from proctor_steps.report.evidence import Evidence, Rule, Run, Score
 from proctor_steps.rounds import BenchmarkRules
 
+# The finding that the accuracy was held against nothing; it is told, not missed.
+NO_TARGET = "no_accuracy_target"
+
 
 @dataclass(frozen=True)
 class Missed:
@@ -34,7 +37,10 @@ class Missed:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``valid`` is true when every rule that was looked at is met."""
+    """``valid`` is true when every rule that was looked at is met and there was an accuracy target.
+
+    Where the round sets no target, none was missed; still there is nothing to be valid against.
+    """
 
     valid: bool
     headline: str
@@ -45,17 +51,21 @@ class Verdict:
 def judge(found: Evidence, benchmark: str = "", round_: str = "v6.1") -> Verdict:
     """Weigh everything; the findings name each rule that stands in the way of a valid result."""
     rules = rounds.load(round_).benchmark(benchmark) if benchmark else None
-    findings = [*_findings(found), *_round_findings(found, benchmark, round_, rules)]
+    findings = [*_findings(found, rules), *_round_findings(found, benchmark, round_, rules)]
     blocking = [f for f in findings if f.severity != "info"]
     missed = _by_rule(blocking)
+    untargeted = any(f.rule == NO_TARGET for f in findings)
     if not found.scenarios():
         headline = "There is no result: neither a performance run nor an accuracy score was made."
     elif missed:
         names = _listed([words(m.rule) for m in missed])
         headline = f"This is not a valid MLPerf result: it misses the rules on {names}."
+        headline += " No accuracy target is set." if untargeted else ""
+    elif untargeted:
+        headline = "This is not a valid MLPerf result: no accuracy target is set for it."
     else:
         headline = "Every rule that was checked is met."
-    return Verdict(not missed, headline, missed, tuple(findings))
+    return Verdict(not missed and not untargeted, headline, missed, tuple(findings))
 
 
 def unchecked(benchmark: str, round_: str) -> list[str]:
@@ -97,7 +107,7 @@ def _by_rule(findings: Iterable[Finding]) -> tuple[Missed, ...]:
     return tuple(Missed(rule, tuple(where)) for rule, where in places.items())
 
 
-def _findings(found: Evidence) -> Iterable[Finding]:
+def _findings(found: Evidence, rules: BenchmarkRules | None) -> Iterable[Finding]:
     if not found.performance:
         yield _finding("performance_run", "no performance run was made")
     if not found.scores:
@@ -113,6 +123,7 @@ def _findings(found: Evidence) -> Iterable[Finding]:
             yield from _accuracy_run_findings(scenario, found.accuracy_runs[scenario], told)
         if score is not None:
             yield from _score_findings(scenario, score)
+            yield from _target_findings(scenario, score, rules)
         elif found.scores:
             yield _finding("accuracy_score", "no accuracy score of this scenario", scenario)
 
@@ -169,18 +180,26 @@ def _accuracy_run_findings(scenario: str, run: Run, told: set[str]) -> Iterable[
 
 
 def _score_findings(scenario: str, score: Score) -> Iterable[Finding]:
-    if score.met is False:
-        text = f"{score.metric} {percent(score.value)} is below the target {percent(score.target)}"
-        yield _finding("accuracy_target", text, scenario)
-    elif score.met is None:
-        text = "the round has no accuracy target for this benchmark"
-        yield _finding("accuracy_target", text, scenario)
     if score.expected_samples is not None and score.samples != score.expected_samples:
         text = f"{score.samples} of {score.expected_samples} samples were scored"
         yield _finding("accuracy_samples", text, scenario)
     if score.duplicates:
         text = f"{score.duplicates} repeated log entries (LoadGen pads its queries) count once"
         yield _finding("duplicates", text, scenario, "info")
+
+
+def _target_findings(
+    scenario: str, score: Score, rules: BenchmarkRules | None
+) -> Iterable[Finding]:
+    """A target missed is an error; a target that the round does not set cannot be missed."""
+    if score.met is False:
+        text = f"{score.metric} {percent(score.value)} is below the target {percent(score.target)}"
+        yield _finding("accuracy_target", text, scenario)
+    elif score.met is None and rules is None and score.target is None:
+        yield _finding(NO_TARGET, "no accuracy target is set for this benchmark", scenario, "info")
+    elif score.met is None:
+        text = "the score does not tell whether the accuracy target is met"
+        yield _finding("accuracy_target", text, scenario)
 
 
 def percent(value: float | None) -> str:

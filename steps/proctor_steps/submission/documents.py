@@ -51,7 +51,7 @@ def scenario_readme(
         f"{params['submitter']}, {params['division']} division, system {params['system_name']}, "
         f"MLPerf Inference {params['round']}.",
         "",
-        *_worth(blocking),
+        *_worth(blocking, any(f.rule == verdict.NO_TARGET for f in about)),
         "",
         *_figures(scenario, found),
         "",
@@ -66,7 +66,9 @@ def scenario_readme(
     return "\n".join(lines) + "\n"
 
 
-def _worth(blocking: Sequence[Finding]) -> list[str]:
+def _worth(blocking: Sequence[Finding], untargeted: bool) -> list[str]:
+    if not blocking and untargeted:
+        return ["**This is not a valid MLPerf result.** No accuracy target is set for it."]
     if not blocking:
         return ["Every rule that was checked is met. The compliance runs were not made."]
     lines = ["**This is not a valid MLPerf result.** It misses these rules:", ""]
