@@ -19,7 +19,6 @@ from proctor.runtime.engine import connect, engine_errors
 REGISTRY_BASE = "python:3.11-slim"
 LOCAL_BASE = "proctor/base:bookworm-1"
 _SUITE = "bookworm"
-_MIRROR = "http://deb.debian.org/debian"
 _PACKAGES = "python3,python3-venv,ca-certificates,libstdc++6"
 _UNUSED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 _REGISTRY_SECONDS = 10
@@ -76,7 +75,8 @@ def _make_archive(folder: Path) -> Path:
     if shutil.which("mmdebstrap"):
         command = ["mmdebstrap", "--quiet", "--variant=essential", f"--include={_PACKAGES}"]
         command += [f"--dpkgopt=path-exclude={path}" for path in _UNUSED]
-        _run([*command, _SUITE, str(archive), _MIRROR])
+        # Without a mirror named, both tools take their own.
+        _run([*command, _SUITE, str(archive)])
         return archive
     if not shutil.which("debootstrap"):
         raise EngineError(
@@ -89,7 +89,7 @@ def _make_archive(folder: Path) -> Path:
             "instead; install mmdebstrap, or run `make images` once as root"
         )
     root = folder / "root"
-    _run(["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(root), _MIRROR])
+    _run(["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(root)])
     _run(["tar", "-C", str(root), "-cf", str(archive), "--exclude=./var/cache/apt/*", "."])
     return archive
 

@@ -8,7 +8,6 @@ come from a wheelhouse filled on the host, which may know indexes that a contain
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import platform
 import re
@@ -17,15 +16,13 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import IO
 
 import docker
 import docker.errors
-import httpx
 
 from proctor.runtime import base_image, host
 from proctor.runtime.artifacts import remove_tree
@@ -37,8 +34,6 @@ from proctor_steps.contract import digest
 Say = Callable[[str], None]
 PYTHON = "3.11"
 LABEL_IMAGE = "proctor.image"
-# Outside PyPI, whose Linux wheels of torch bring gigabytes of CUDA along.
-_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 _PIP_SECONDS = 1800
 
 
@@ -120,7 +115,7 @@ def wheelhouse(name: str, say: Say) -> Path:
         (Path(made) / "constraints.txt").write_text(pins)
         (Path(made) / "requirements.txt").write_text(wanted)
         (Path(made) / "wheels").mkdir()
-        _download(Path(made), torch="torch" in wanted.split())
+        _download(Path(made))
         (Path(made) / "wheels").rename(folder)
     for old in folder.parent.glob(f"{name}-{'?' * 12}"):
         if old != folder:
@@ -128,7 +123,8 @@ def wheelhouse(name: str, say: Say) -> Path:
     return folder
 
 
-def _download(folder: Path, *, torch: bool) -> None:
+def _download(folder: Path) -> None:
+    """Wheels from wherever pip is set up to look: for torch, its settings decide CPU or CUDA."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--only-binary=:all:", "-d", "wheels", "-r", "requirements.txt"]
     command += ["-c", "constraints.txt"]
@@ -136,8 +132,6 @@ def _download(folder: Path, *, torch: bool) -> None:
         command += ["--python-version", PYTHON, "--implementation", "cp"]
         for age in ("manylinux_2_28", "manylinux_2_17", "manylinux2014"):
             command += ["--platform", f"{age}_{platform.machine()}"]
-    if torch and _answers(_TORCH_INDEX):
-        command += ["--extra-index-url", _TORCH_INDEX]
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False
@@ -232,21 +226,6 @@ def _exists(client: docker.DockerClient, tag: str) -> bool:
         except docker.errors.ImageNotFound:
             return False
     return True
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.head(f"{url}/torch/", timeout=5, follow_redirects=True).is_success
-    except httpx.HTTPError:
-        return False
-
-
-@contextmanager
-def _one_builder() -> Iterator[None]:
-    """Two launchers build one after the other: the second finds what the first has built."""
-    with (cache_folder() / "images.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def main(argv: list[str] | None = None) -> int:
