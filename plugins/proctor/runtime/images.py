@@ -8,6 +8,7 @@ come from a wheelhouse filled on the host, which may know indexes that a contain
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import platform
 import re
@@ -16,7 +17,8 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -226,6 +228,14 @@ def _exists(client: docker.DockerClient, tag: str) -> bool:
         except docker.errors.ImageNotFound:
             return False
     return True
+
+
+@contextmanager
+def _one_builder() -> Iterator[None]:
+    """Two launchers build one after the other: the second finds what the first has built."""
+    with (cache_folder() / "images.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def main(argv: list[str] | None = None) -> int:
