@@ -8,6 +8,7 @@ import time
 import pytest
 from airflow_site import Site, Started
 
+from proctor.runtime.artifacts import LocalArtifacts
 from proctor.site.client import AirflowUnavailable
 from proctor.site.runs import SETTLE_SECONDS
 
@@ -114,3 +115,30 @@ def test_changed_evidence_voids_the_answer(site: Site) -> None:
     assert run.ended() == "failed"
     assert "the evidence changed while the question was open" in run.log("approve")
     assert not run.summary()["approvals"]
+
+
+def test_what_was_measured_anew_after_the_answer_was_not_approved(site: Site) -> None:
+    run = at_the_gate(site, "anew")
+    answer(run, "Approve")
+    assert run.ended() == "success"
+    site.fake.script({"evidence": {"outputs": {"report": {"report.html": "<h1>other</h1>"}}}})
+    client = site.instance.client
+    client.clear("anew", run.record.run, ["evidence"], downstream=False)
+    assert run.ended() == "success"
+    client.clear("anew", run.record.run, ["package"])
+    assert run.ended() == "failed"
+    assert "the evidence at the gate 'approve' has changed" in run.log("package", 2)
+
+
+def test_bytes_that_were_changed_after_the_answer_are_refused(site: Site) -> None:
+    run = at_the_gate(site, "tampered")
+    line = run.record.last("result", "evidence")
+    assert line is not None
+    uri = line.data["outputs"]["report"]["uri"]  # type: ignore[index,call-overload]
+    page = LocalArtifacts(site.instance.home.path).path(str(uri)) / "report.html"
+    for path in (page, page.parent):
+        path.chmod(0o755)
+    page.write_text("<h1>better figures</h1>")
+    answer(run, "Approve")
+    assert run.ended() == "failed"
+    assert "its bytes have changed" in run.log("package")

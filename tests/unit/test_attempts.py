@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from proctor.airflow.attempts import StepRefused, StepRun, StepSkipped
-from proctor.plan.model import Input, Param, Plan, PlannedOutput, PlanStep, Select, Source
+from proctor.airflow.attempts import StepRun
+from proctor.airflow.cleanup import remove_orphans, stop_running
+from proctor.airflow.evidence import StepRefused, StepSkipped
+from proctor.plan.model import Gate, Input, Param, Plan, PlannedOutput, PlanStep, Select, Source
 from proctor.runtime.base import Handle, Outcome
 from proctor.runtime.fake import FakeRuntime
 from proctor.site.home import Home
@@ -190,3 +192,60 @@ def test_published_files_never_land_in_the_record(tmp_path: Path) -> None:
     assert (bench.record.folder / "report.html").read_text() == "<p>"
     assert json.loads((bench.record.folder / "summary.json").read_text())["run"] == "r"
     assert bench.record.own.is_dir()
+
+
+def test_the_home_and_what_holds_it_are_no_sources(tmp_path: Path) -> None:
+    param = Param(name="uri", type="uri")
+    step = fetch(params={"source": "${params.uri}"})
+    for number, place in enumerate((tmp_path, tmp_path / str(1) / "keys")):
+        home = tmp_path / str(number)
+        bench = Bench(home, plan_of(step, params=(param,)), {"uri": f"file://{place}"})
+        bench.home.allow_for_run(bench.record, [tmp_path])
+        with pytest.raises(StepRefused, match="Proctor's own home"):
+            bench.started()
+
+
+@pytest.mark.parametrize("value", ["file:///etc/passwd", "FILE:///etc/passwd"])
+def test_only_a_uri_parameter_may_name_a_file_of_this_machine(tmp_path: Path, value: str) -> None:
+    param = Param(name="text", type="string")
+    step = fetch(params={"uri": "${params.text}"})
+    bench = Bench(tmp_path, plan_of(step, params=(param,)), {"text": value})
+    with pytest.raises(StepRefused, match="only a parameter of type uri may"):
+        bench.started()
+
+
+def test_what_no_gate_has_seen_is_not_read_behind_it(tmp_path: Path) -> None:
+    reads = Input(
+        name="d", mount_path="/proctor/in/d", sources=(Source(step="fetch", output="data"),)
+    )
+    gate = PlanStep(id="ok", step="ok", kind="approval", gate=Gate(question="?"))
+    use = PlanStep(
+        id="use", step="use", image="proctor/steps", inputs=(reads,), outputs=OUT,
+        upstream=("ok", "fetch"), required_approvals=("ok",),
+    )  # fmt: skip
+    bench = Bench(tmp_path, plan_of(fetch(), gate, use))
+    bench.step().finish(bench.started())
+    with pytest.raises(StepRefused, match="which no gate has seen"):
+        bench.started("use")
+
+
+def test_what_a_launcher_left_is_removed_unless_it_is_wanted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    bench.record.path.write_text(
+        bench.record.path.read_text().replace('"params"', '"runtime":"fake","params"')
+    )
+    bench.fake.script({"fetch": {"outcome": "hang"}})
+    handle = bench.started()
+    assert remove_orphans(bench.home, bench.fake) == []
+    assert stop_running(bench.home, "fake") == ["stopped p/r/fetch"]
+    assert bench.fake.poll(handle).phase != "running"
+    assert bench.fake.ours() == []
+
+
+def test_a_record_that_cannot_be_read_stops_nothing_else(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    other = bench.home.records.run("p", "broken")
+    other.own.mkdir(parents=True)
+    other.path.write_text("nonsense\n")
+    (said,) = stop_running(bench.home, "fake")
+    assert "no record line" in said

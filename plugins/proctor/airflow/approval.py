@@ -7,6 +7,7 @@ to success), so the steps behind a gate look for the signed record that this tas
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,8 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
 from proctor.airflow import instance
-from proctor.airflow.attempts import StepRefused, StepRun, evidence_digest, refresh_summary
+from proctor.airflow.attempts import StepRun, refresh_summary
+from proctor.airflow.evidence import StepRefused, evidence_digest
 from proctor.plan.model import Plan
 from proctor.records.approvals import SigningKey, record_answer
 from proctor.records.figures import figure
@@ -61,11 +63,12 @@ class ApprovalGate(HITLOperator):
         run = self._step_run(context)
         try:
             run.check_plan()
-            shown = evidence_digest(run.record, run.step)
+            shown = evidence_digest(run.record, run.plan, run.step)
         except (StepRefused, RecordError) as refused:
             if run.record.exists():
                 run.refuse(str(refused))
             raise AirflowFailException(str(refused)) from None
+        take_unattended(run.record, self.step_id)  # one that nobody used must not count later
         attempt = context["task_instance"].try_number
         run.record.append(
             "asked",
@@ -81,6 +84,11 @@ class ApprovalGate(HITLOperator):
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         """Record the answer, signed, then let the run go on or end it."""
         run = self._step_run(context)
+        try:
+            run.check_plan()
+        except StepRefused as refused:
+            run.refuse(str(refused))
+            raise AirflowFailException(str(refused)) from None
         if "error" in event:
             run.refuse("nobody answered in time; a timeout never approves")
             raise AirflowFailException("nobody answered in time; a timeout never approves")
@@ -105,7 +113,7 @@ class ApprovalGate(HITLOperator):
         user = event.get("responded_by_user") or {}
         asked = run.record.last("asked", self.step_id)
         shown = str(asked.data.get("evidence_digest")) if asked else ""
-        if shown != evidence_digest(run.record, run.step):
+        if shown != evidence_digest(run.record, run.plan, run.step):
             message = (
                 "the evidence changed while the question was open; clear the gate and answer again"
             )
@@ -184,9 +192,14 @@ def evidence_markdown(run: StepRun, shown: str) -> str:
     return "\n\n".join(parts)
 
 
+def _plain(cell: Any) -> str:
+    """A step's words as words: no links, rows or markup of its own in the question."""
+    return re.sub(r"([\\`*_\[\]<>|!#])", r"\\\1", " ".join(str(cell).split()))
+
+
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
 
 
 def _figure(value: Any) -> str:

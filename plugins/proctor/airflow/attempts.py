@@ -14,9 +14,15 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from proctor.airflow.evidence import (
+    StepRefused,
+    StepSkipped,
+    approvals_for,
+    covered,
+    output_of,
+)
 from proctor.plan.identity import step_identity
-from proctor.plan.model import Input, Plan, PlanStep, resolve, selected
-from proctor.records.approvals import ApprovalInvalid, SigningKey, valid_answer
+from proctor.plan.model import Input, Plan, PlanStep, Source, resolve, selected
 from proctor.records.model import Line
 from proctor.records.store import RunRecord
 from proctor.records.summary import summarise
@@ -33,17 +39,9 @@ from proctor.runtime.base import (
     StartRequest,
 )
 from proctor.site.home import Home, SourceRefused
-from proctor_steps.contract import Approval, digest, write_atomically
+from proctor_steps.contract import digest, write_atomically
 
 SUMMARY_FILE = "summary.json"
-
-
-class StepSkipped(Exception):
-    """The run's parameters leave this step out."""
-
-
-class StepRefused(Exception):
-    """The step may not start in this run; the message is for the person who reads it."""
 
 
 @dataclass(frozen=True)
@@ -147,13 +145,18 @@ class StepRun:
 
     def cancel(self, handle: Handle) -> None:
         """A person ended it: stop the container and record so; the next start is a new attempt."""
+        self.runtime.stop(handle)
         self._append(
             "attempt",
             attempt=handle.attempt,
             data={"status": "cancelled", "handle": handle.model_dump(mode="json")},
         )
-        self.runtime.stop(handle)
         self.refresh_summary()
+
+    @property
+    def name(self) -> str:
+        """Pipeline, run and step, for messages."""
+        return f"{self.record.pipeline}/{self.record.run}/{self.step.id}"
 
     def is_running(self) -> bool:
         """Whether the record says that an attempt runs."""
@@ -165,7 +168,13 @@ class StepRun:
         found = self._find(last) if last.status == "running" else None
         if found:
             self.cancel(found)
+            self.runtime.remove(found)
         return found is not None
+
+    def follows(self, handle: Handle) -> bool:
+        """Whether this attempt is the one that the record says is running."""
+        last = self._last_attempt()
+        return last.status == "running" and last.number == handle.attempt
 
     def refuse(self, message: str) -> None:
         """Record that the step would not start."""
@@ -218,7 +227,7 @@ class StepRun:
             cache=step.cache,
             # A secret that the site does not have is not handed over; the step says if it needs it.
             secrets=tuple(name for name in step.secrets if self.home.has_secret(name)),
-            approvals=self._approvals(),
+            approvals=approvals_for(self.home, self.record, self.plan, self.step),
             network=step.network,
             exclusive=step.exclusive,
             resources=step.resources,
@@ -249,6 +258,8 @@ class StepRun:
                 if not selected(self.plan.step(source.step), params):
                     continue
                 uri, sha256 = output_of(self.record, source.step, source.output)
+                if self.step.required_approvals:
+                    self._check_approved(source, uri, sha256)
                 yield _input_source(wanted, source.cell, uri), sha256
 
     def _sources(
@@ -256,30 +267,37 @@ class StepRun:
     ) -> tuple[dict[str, JsonValue], list[HostSource]]:
         """The step's ``file://`` parameters, if the site allows them, and their real paths.
 
-        Only values of ``uri`` parameters count; a text that merely looks like one binds nothing.
+        Only values of ``uri`` parameters count: a text that merely looks like one is refused, as
+        a step without a container would follow it.
         """
         given = self.record.params()
         uris = {given.get(param.name) for param in self.plan.params if param.type == "uri"}
         sources = []
         for name, value in resolved.items():
-            if isinstance(value, str) and value.startswith("file:") and value in uris:
-                path = self.home.source(value, self.record)
-                mount = f"/proctor/source/{name}/{path.name}"
-                sources.append(HostSource(param=name, host_path=str(path), mount_path=mount))
+            if not (isinstance(value, str) and value[:5].lower() == "file:"):
+                continue
+            if value not in uris:
+                raise StepRefused(
+                    f"{name}: this names a file of this machine; only a parameter of type uri may"
+                )
+            path = self.home.source(value, self.record)
+            mount = f"/proctor/source/{name}/{path.name}"
+            sources.append(HostSource(param=name, host_path=str(path), mount_path=mount))
         return resolved | {s.param: f"file://{s.host_path}" for s in sources}, sources
 
-    def _approvals(self) -> tuple[Approval, ...]:
-        """The answers this step stands behind, each checked: record, signature and evidence."""
-        public = SigningKey(self.home.path).public()
-        try:
-            return tuple(
-                valid_answer(
-                    self.record, gate, evidence_digest(self.record, self.plan.step(gate)), public
-                )
-                for gate in self.step.required_approvals
+    def _check_approved(self, source: Source, uri: str, sha256: str) -> None:
+        """What stands behind a gate reads just what the answer is bound to, byte for byte."""
+        if not covered(self.plan, self.step, source.step):
+            raise StepRefused(
+                f"step {self.step.id!r} stands behind an approval and reads "
+                f"{source.step}.{source.output}, which no gate has seen; name {source.step!r} in "
+                "the gate's `after` or evidence"
             )
-        except ApprovalInvalid as error:
-            raise StepRefused(str(error)) from error
+        if not LocalArtifacts(self.home.path).verify(uri, sha256):
+            raise StepRefused(
+                f"{source.step}.{source.output} is not what the step left: its bytes have changed. "
+                f"Clear {source.step!r} and answer at the gate again"
+            )
 
     def _last_attempt(self) -> LastAttempt:
         lines = [x for x in self.record.lines() if x.step == self.step.id and x.kind == "attempt"]
@@ -357,53 +375,11 @@ class StepRun:
         )
 
 
-def stop_running(home: Home, runtime: Runtime) -> list[str]:
-    """End every attempt of this home that is recorded as running; ``pipeline/run/step`` of each.
-
-    For when the services have been stopped: nobody would follow these attempts any more.
-    """
-    stopped = []
-    for record in home.records.runs():
-        plan = home.records.plan(record.header().plan_digest)
-        for step in plan.steps:
-            run = StepRun(home, plan, step, record, runtime)
-            if run.cancel_if_running():
-                stopped.append(f"{record.pipeline}/{record.run}/{step.id}")
-    return stopped
-
-
 def refresh_summary(home: Home, record: RunRecord) -> None:
     """Write a run's ``summary.json`` anew from its record."""
     summary = summarise(home.records, record)
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     write_atomically(record.folder / SUMMARY_FILE, text.encode())
-
-
-def output_of(record: RunRecord, step: str, output: str) -> tuple[str, str]:
-    """URI and sha256 of a step's newest good output.
-
-    Raises:
-        StepRefused: the step has none in this run.
-    """
-    line = record.last("result", step)
-    outputs = line.data.get("outputs") if line else None
-    entry = outputs.get(output) if isinstance(outputs, dict) else None
-    if line is None or line.data.get("state") != "succeeded" or not isinstance(entry, dict):
-        raise StepRefused(
-            f"step {step!r} has no recorded output {output!r} in this run; a task set to success "
-            "by hand leaves none. Clear it and let it run."
-        )
-    return str(entry["uri"]), str(entry["sha256"])
-
-
-def evidence_digest(record: RunRecord, gate: PlanStep) -> str:
-    """Digest of all that a gate shows: the digests of its evidence's outputs, in the plan's order.
-
-    Raises:
-        StepRefused: a step that gives evidence has no recorded output.
-    """
-    sources = gate.gate.evidence if gate.gate else ()
-    return digest([[s.step, s.output, output_of(record, s.step, s.output)[1]] for s in sources])
 
 
 def outcome_of(line: Line) -> Outcome:

@@ -12,6 +12,7 @@ from proctor.airflow import instance
 from proctor.plan.model import Plan
 from proctor.plan.params import ParamErrors, check_params
 from proctor.records.approvals import SigningKey
+from proctor.records.store import RunRecord
 from proctor.site.home import RUNTIME_VARIABLE, SourceRefused
 
 TASK_ID = "begin"
@@ -30,10 +31,6 @@ class BeginOperator(BaseOperator):
         """Check the parameters, keep the plan, write the header."""
         home = instance.home()
         record = home.records.run(self.plan.pipeline, context["dag_run"].run_id)
-        if record.exists():
-            if record.header().plan_digest != self.plan.digest:
-                raise AirflowFailException("the spec changed since this run began; start a new run")
-            return
         conf = context["dag_run"].conf or {}
         # The trigger form sends null for a field that was left empty.
         given = {name: value for name, value in conf.items() if value is not None}
@@ -45,6 +42,9 @@ class BeginOperator(BaseOperator):
                     home.source(str(value), record)
         except (ParamErrors, SourceRefused) as error:
             raise AirflowFailException(str(error)) from None
+        if record.exists():
+            _check_same(record, self.plan, params)
+            return
         home.records.save_plan(self.plan)
         record.append(
             "header",
@@ -55,4 +55,15 @@ class BeginOperator(BaseOperator):
                 "runtime": os.environ.get(RUNTIME_VARIABLE, "process"),
                 "public_key": SigningKey(home.path).public(),
             },
+        )
+
+
+def _check_same(record: RunRecord, plan: Plan, params: dict[str, Any]) -> None:
+    """The record that stands under this run's id is of this plan and these parameters."""
+    if record.header().plan_digest != plan.digest:
+        raise AirflowFailException("the spec changed since this run began; start a new run")
+    if record.params() != params:
+        raise AirflowFailException(
+            f"{record.path} is the record of an earlier run of this id with other parameters; "
+            "start the run under another id"
         )

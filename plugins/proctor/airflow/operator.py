@@ -9,7 +9,8 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from proctor.airflow import instance
-from proctor.airflow.attempts import StepRefused, StepRun, StepSkipped
+from proctor.airflow.attempts import StepRun
+from proctor.airflow.evidence import StepRefused, StepSkipped
 from proctor.airflow.triggers import StepTrigger, deadline_passed
 from proctor.plan.model import Plan
 from proctor.records.store import RecordError
@@ -59,7 +60,8 @@ class StepOperator(BaseOperator):
 
     def resume(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
         """Go on when the trigger says that the attempt ended."""
-        run, handle = self._step_run(context), Handle.model_validate(event["handle"])
+        # It ends under the plan it began with, even where the spec has been edited meanwhile.
+        run, handle = self._step_run(context, frozen=True), Handle.model_validate(event["handle"])
         self._log_position = event["log_position"]
         if event["reason"] == "engine":
             raise AirflowException(f"the engine failed: {event['message']}")
@@ -129,13 +131,14 @@ class StepOperator(BaseOperator):
             if not chunk.lines:
                 return
 
-    def _step_run(self, context: Any) -> StepRun:
+    def _step_run(self, context: Any, frozen: bool = False) -> StepRun:
         home = instance.home()
         record = home.records.run(self.plan.pipeline, context["dag_run"].run_id)
         # Clearing a task raises its limit of tries; a retry of Airflow's own does not.
         generation = int(context["task_instance"].max_tries)
-        step = self.plan.step(self.step_id)
-        return StepRun(home, self.plan, step, record, instance.runtime(), generation)
+        plan = home.records.plan(record.header().plan_digest) if frozen else self.plan
+        step = plan.step(self.step_id)
+        return StepRun(home, plan, step, record, instance.runtime(), generation)
 
 
 _WORDS = {

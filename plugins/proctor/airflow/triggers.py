@@ -49,28 +49,31 @@ class StepTrigger(BaseTrigger):
         clock = asyncio.get_running_loop().time
         while True:
             try:
-                state = await asyncio.to_thread(runtime.poll, handle)
+                ended = await self._look(runtime, handle)
                 silent_since = None
+                if ended:
+                    yield self._event(ended)
+                    return
+                if clock() - copied >= (QUIET_SECONDS if self.quiet else LOG_SECONDS):
+                    await self._copy_log(runtime, handle)
+                    copied = clock()
             except EngineError as error:
                 silent_since = silent_since or clock()
                 if clock() - silent_since > ENGINE_PATIENCE_SECONDS:
                     yield self._event("engine", str(error))
                     return
-                await asyncio.sleep(POLL_SECONDS)
-                continue
-            if state.phase != "running":
-                await self._copy_log(runtime, handle)
-                yield self._event("exited")
-                return
-            if deadline_passed(handle):
-                await asyncio.to_thread(runtime.stop, handle)
-                await self._copy_log(runtime, handle)
-                yield self._event("deadline")
-                return
-            if clock() - copied >= (QUIET_SECONDS if self.quiet else LOG_SECONDS):
-                await self._copy_log(runtime, handle)
-                copied = clock()
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _look(self, runtime: Runtime, handle: Handle) -> str:
+        """Why the attempt is over (``exited``, ``deadline``), its log copied; "" while it runs."""
+        state = await asyncio.to_thread(runtime.poll, handle)
+        late = state.phase == "running" and deadline_passed(handle)
+        if late:
+            await asyncio.to_thread(runtime.stop, handle)
+        elif state.phase == "running":
+            return ""
+        await self._copy_log(runtime, handle)
+        return "deadline" if late else "exited"
 
     async def on_kill(self) -> None:
         """A person cleared or marked the task: stop the container, and record that it was so."""

@@ -168,7 +168,8 @@ class RecordStore:
         """Every run that has begun, oldest first."""
         folders = [p.parent.parent for p in (self.home / "runs").glob("*/*/record/lines.jsonl")]
         records = [RunRecord(f, f.parent.name, f.name) for f in folders]
-        return sorted(records, key=lambda r: (r.path.stat().st_ctime, r.run))
+        begun = [record for record in records if record.exists()]
+        return sorted(begun, key=lambda r: (r.path.stat().st_ctime, r.run))
 
     def save_plan(self, plan: Plan) -> None:
         """Keep a plan under its digest."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import JsonValue
 
@@ -53,11 +53,19 @@ def figures(plan: Plan, by_step: dict[str, list[Line]]) -> dict[str, list[Any]]:
             continue
         metrics = line.data.get("metrics")
         metrics = metrics if isinstance(metrics, dict) else {}
-        if isinstance(loadgen := metrics.get("loadgen"), dict):
+        if _has(loadgen := metrics.get("loadgen"), scenario=str, mode=str):
             results.append(_loadgen(step.id, loadgen, line))
-        if isinstance(score := metrics.get("accuracy"), dict):
+        if _has(score := metrics.get("accuracy"), metric=str, value=int | float):
             accuracy.append({"step": step.id, **score, "findings": line.data.get("findings")})
     return {"results": results, "accuracy": accuracy}
+
+
+def _has(metrics: Any, **wanted: Any) -> TypeGuard[dict[str, JsonValue]]:
+    """Whether a step's figures have the shape that is shown; any image may write what it likes."""
+    if not isinstance(metrics, dict):
+        return False
+    good = all(isinstance(metrics.get(key), kind) for key, kind in wanted.items())
+    return good and isinstance(metrics.get("metric") or {}, dict | str)
 
 
 def _loadgen(step: str, run: dict[str, JsonValue], line: Line) -> dict[str, JsonValue]:

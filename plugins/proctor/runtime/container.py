@@ -6,6 +6,7 @@ on memory, processes and log, unless the request asks for more.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -107,9 +108,13 @@ def give_away(attempt: Attempt, request: StartRequest, store: LocalArtifacts) ->
     if request.cache:
         places.append(attempt.home / "cache")
     for root in places:
-        for folder, _, files in os.walk(root):
-            for path in [folder, *(os.path.join(folder, file) for file in files)]:  # noqa: PTH118
-                os.lchown(path, uid, gid)
+        # By descriptors, not paths: another container may be moving things in the cache, and a
+        # link put in the way must not lead out of it.
+        for _, _, files, folder in os.fwalk(root):
+            os.fchown(folder, uid, gid)
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):
+                    os.chown(file, uid, gid, dir_fd=folder, follow_symlinks=False)
 
 
 def _command(request: StartRequest, *, own: bool) -> dict[str, Any]:

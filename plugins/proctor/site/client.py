@@ -102,7 +102,9 @@ class AirflowClient:
         """A DAG's details."""
         return dict(self._send("GET", f"/dags/{dag_id}/details").json())
 
-    def clear(self, dag_id: str, run_id: str, tasks: Sequence[str]) -> None:
+    def clear(
+        self, dag_id: str, run_id: str, tasks: Sequence[str], downstream: bool = True
+    ) -> None:
         """Let tasks of a run, and what follows them, run again."""
         body = {
             "dry_run": False,
@@ -110,7 +112,7 @@ class AirflowClient:
             "reset_dag_runs": True,
             "dag_run_id": run_id,
             "task_ids": list(tasks),
-            "include_downstream": True,
+            "include_downstream": downstream,
         }
         self._send("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
 

@@ -86,7 +86,8 @@ def run(
         _explain_failures(console, watched)
         if json_:
             write_json(json_, summary)
-    raise typer.Exit(0 if state == "success" else FAILED)
+    done = state == "success" and summary["state"] == "succeeded"
+    raise typer.Exit(0 if done else FAILED)
 
 
 def up(

@@ -101,7 +101,12 @@ class Home:
         run_roots = record.own / "roots.json"
         if run_roots.is_file():
             roots += [Path(p) for p in json.loads(run_roots.read_text())]
-        real = path.resolve()
+        real, own = path.resolve(), self.path.resolve()
+        if real.is_relative_to(own) or own.is_relative_to(real):
+            raise SourceRefused(
+                f"{uri}: it is in, or holds, Proctor's own home {own}, whose keys no step may "
+                "read; name a folder beside it"
+            )
         if not any(real.is_relative_to(root) for root in roots):
             allowed = ", ".join(str(root) for root in roots) or "none"
             raise SourceRefused(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from proctor.airflow.attempts import stop_running
+from proctor.airflow.cleanup import remove_orphans, stop_running
 from proctor.airflow.instance import POOL, slots
 from proctor.runtime.choose import make
 from proctor.site.client import AirflowClient, AirflowUnavailable
@@ -96,6 +96,8 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
         airflow = home.path / "airflow"
         if ended := end_leftovers(airflow):
             print(f"ended what an earlier launcher left: {', '.join(ended)}", file=say)
+        for line in remove_orphans(home, make(runtime, home.path)):
+            print(line, file=say)
         postgres = Postgres(home.path / "postgres")
         components: Components | None = None
         try:
@@ -120,11 +122,13 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
                 signal.signal(number, signal.SIG_IGN)
             (airflow / "url.json").unlink(missing_ok=True)
             (home.path / "keys" / "login.json").unlink(missing_ok=True)
-            if components is not None:
-                components.stop()
-                for stopped in stop_running(home, make(runtime, home.path)):
-                    print(f"stopped {stopped}", file=say)
-            postgres.stop()
+            try:
+                if components is not None:
+                    components.stop()
+                    for line in stop_running(home, runtime):
+                        print(line, file=say)
+            finally:
+                postgres.stop()
 
 
 def _all_alive(instance: Instance) -> None:

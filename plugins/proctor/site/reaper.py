@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import httpx
 
 from proctor.airflow.attempts import StepRun
-from proctor.records.store import RunRecord
+from proctor.airflow.cleanup import step_runs
+from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.base import EngineError
-from proctor.runtime.choose import make
 from proctor.site.client import AirflowUnavailable
 from proctor.site.instance import Instance
 
@@ -42,7 +42,7 @@ class Reaper:
         for record in self.instance.home.records.runs():
             try:
                 ended += self._look_at(record)
-            except (AirflowUnavailable, httpx.HTTPError, EngineError):
+            except (AirflowUnavailable, httpx.HTTPError, EngineError, RecordError, ValueError):
                 continue  # the next look is soon enough
         return ended
 
@@ -58,7 +58,7 @@ class Reaper:
         ended = []
         for run in running:
             state = tasks.get(run.step.id, {}).get("state")
-            name = f"{record.pipeline}/{record.run}/{run.step.id}"
+            name = run.name
             if state not in _ENDED:
                 self._suspects.pop(name, None)
             elif time.monotonic() - self._suspects.setdefault(name, time.monotonic()) > (
@@ -70,8 +70,5 @@ class Reaper:
         return ended
 
     def _running(self, record: RunRecord) -> list[StepRun]:
-        home = self.instance.home
-        plan = home.records.plan(record.header().plan_digest)
-        runtime = make(self.instance.runtime, home.path)
-        runs = [StepRun(home, plan, step, record, runtime) for step in plan.steps]
+        runs = step_runs(self.instance.home, record, self.instance.runtime)
         return [run for run in runs if run.is_running()]

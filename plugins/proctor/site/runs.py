@@ -25,6 +25,7 @@ from proctor.site.client import AirflowUnavailable
 from proctor.site.home import Home, file_path
 from proctor.site.instance import Instance
 from proctor.site.reaper import Reaper
+from proctor.site.settings import user_name
 
 WATCH_SECONDS = 1.0
 # A component that dies is started again; this long a silence is more than that.
@@ -147,6 +148,11 @@ class WatchedRun:
             asked = datetime.fromisoformat(question["created_at"])
             if (datetime.now(UTC) - asked).total_seconds() < SETTLE_SECONDS:
                 continue
+            asked_for = self.plan.step(gate).gate
+            approvers = asked_for.approvers if asked_for else ()
+            if approvers and user_name() not in approvers:
+                said += self._tell(gate, f"--yes cannot answer for {', '.join(approvers)}; ")
+                continue
             announce_unattended(self.record, gate)
             form = {"evidence_reviewed": False, "comment": "answered by --yes"}
             client.answer(self.plan.pipeline, self.record.run, gate, APPROVE, form)
@@ -155,13 +161,15 @@ class WatchedRun:
 
     def _tell_who_waits(self) -> list[str]:
         """Where to answer, once for every gate; the first login link has long expired by then."""
-        said = []
-        for question in self.instance.client.open_questions(self.plan.pipeline, self.record.run):
-            gate = question["task_instance"]["task_id"]
-            if gate not in self._told:
-                self._told.add(gate)
-                said.append(f"{gate} waits for your answer: {self.instance.login_link()}")
-        return said
+        questions = self.instance.client.open_questions(self.plan.pipeline, self.record.run)
+        gates = [question["task_instance"]["task_id"] for question in questions]
+        return [line for gate in gates for line in self._tell(gate)]
+
+    def _tell(self, gate: str, why: str = "") -> list[str]:
+        if gate in self._told:
+            return []
+        self._told.add(gate)
+        return [f"{why}{gate} waits for an answer: {self.instance.login_link()}"]
 
     def _wait_for_dag(self) -> None:
         """The DAG processor looks for changes every few seconds."""

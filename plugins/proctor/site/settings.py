@@ -11,12 +11,15 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
+from proctor.runtime import host
 from proctor.shipped import shipped
 from proctor.site.home import HOME_VARIABLE, RUNTIME_VARIABLE, SLOTS_VARIABLE, Home
-from proctor_steps.contract import write_atomically
 
 # Passed on to the components; nothing else of the launcher's environment is.
-_INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "DOCKER_HOST", "TZ")
+_INHERITED = (
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ"),
+    *("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"),
+)
 
 
 def user_name() -> str:
@@ -51,11 +54,18 @@ class Credentials:
         return cls(**json.loads(path.read_text()))
 
 
+def _no_proxy(given: str) -> str:
+    return ",".join([*(name for name in given.split(",") if name), "127.0.0.1", "localhost"])
+
+
 def write_secret(path: Path, text: str) -> None:
     """Write a file that only its owner may read."""
-    write_atomically(path, b"")
-    path.chmod(0o600)
-    path.write_text(text)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    scratch.replace(path)
 
 
 def environment(home: Home, runtime: str, port: int, databases: tuple[str, str]) -> dict[str, str]:
@@ -102,6 +112,9 @@ def environment(home: Home, runtime: str, port: int, databases: tuple[str, str])
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
     result = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    # For steps that may use the network; Airflow's own calls stay on this host.
+    result |= host.proxy_variables() | host.certificate_variables()
+    result["NO_PROXY"] = result["no_proxy"] = _no_proxy(result.get("no_proxy", ""))
     result |= {f"AIRFLOW__{key}": value for key, value in settings.items()}
     return result | {
         "AIRFLOW_HOME": str(airflow),

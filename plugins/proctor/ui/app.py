@@ -14,7 +14,7 @@ from fastapi import Body, Depends, FastAPI, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from proctor.airflow import instance
-from proctor.airflow.attempts import StepRefused, output_of
+from proctor.airflow.evidence import StepRefused, output_of
 from proctor.plan.model import Gate
 from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.artifacts import LocalArtifacts

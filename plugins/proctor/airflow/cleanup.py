@@ -1,0 +1,54 @@
+"""Attempts of a whole home: found, ended and removed when no task of Airflow's follows them."""
+
+from __future__ import annotations
+
+from proctor.airflow.attempts import StepRun
+from proctor.records.store import RecordError, RunRecord
+from proctor.runtime.base import EngineError, RequestRefused, Runtime
+from proctor.runtime.choose import make
+from proctor.site.home import Home
+
+
+def stop_running(home: Home, fallback: str) -> list[str]:
+    """End every attempt of this home that is recorded as running; a line for each.
+
+    For when the services have been stopped: nobody would follow these attempts any more.
+    ``fallback``: the runtime of records that do not name theirs. What cannot be stopped is told.
+    """
+    said = []
+    for record in home.records.runs():
+        try:
+            runs = step_runs(home, record, fallback)
+            said += [f"stopped {run.name}" for run in runs if run.cancel_if_running()]
+        except (RecordError, EngineError, RequestRefused, ValueError) as error:
+            said.append(f"{record.pipeline}/{record.run}: {error}")
+    return said
+
+
+def remove_orphans(home: Home, runtime: Runtime) -> list[str]:
+    """Remove what this home's runtime still knows and no record wants; a line for each."""
+    said = []
+    for handle in runtime.ours():
+        record = home.records.run(handle.pipeline, handle.run)
+        try:
+            runs = {run.step.id: run for run in step_runs(home, record, runtime.name)}
+            if handle.step in runs and runs[handle.step].follows(handle):
+                continue
+        except (RecordError, ValueError):
+            pass  # a record that cannot be read wants nothing
+        runtime.stop(handle)
+        runtime.remove(handle)
+        said.append(f"removed {handle.pipeline}/{handle.run}/{handle.step}, which no run wants")
+    return said
+
+
+def step_runs(home: Home, record: RunRecord, fallback: str) -> list[StepRun]:
+    """Every step of a run that has begun, on the runtime that the run began with.
+
+    Raises:
+        RecordError: the record or its plan cannot be read.
+    """
+    header = record.header()
+    plan = home.records.plan(header.plan_digest)
+    runtime = make(str(header.data.get("runtime", fallback)), home.path)
+    return [StepRun(home, plan, step, record, runtime) for step in plan.steps]

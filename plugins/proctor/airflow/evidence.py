@@ -1,0 +1,94 @@
+"""What a gate's answer is bound to, and whether a step behind it may go on."""
+
+from __future__ import annotations
+
+from proctor.plan.model import Plan, PlanStep, selected
+from proctor.records.approvals import ApprovalInvalid, SigningKey, valid_answer
+from proctor.records.store import RunRecord
+from proctor.site.home import Home
+from proctor_steps.contract import Approval, digest
+
+
+class StepSkipped(Exception):
+    """The run's parameters leave this step out."""
+
+
+class StepRefused(Exception):
+    """The step may not start in this run; the message is for the person who reads it."""
+
+
+def output_of(record: RunRecord, step: str, output: str) -> tuple[str, str]:
+    """URI and sha256 of a step's newest good output.
+
+    Raises:
+        StepRefused: the step has none in this run.
+    """
+    line = record.last("result", step)
+    outputs = line.data.get("outputs") if line else None
+    entry = outputs.get(output) if isinstance(outputs, dict) else None
+    if line is None or line.data.get("state") != "succeeded" or not isinstance(entry, dict):
+        raise StepRefused(
+            f"step {step!r} has no recorded output {output!r} in this run; a task set to success "
+            "by hand leaves none. Clear it and let it run."
+        )
+    return str(entry["uri"]), str(entry["sha256"])
+
+
+def evidence_digest(record: RunRecord, plan: Plan, gate: PlanStep) -> str:
+    """Digest of all that led to a gate: every output of every step that it waits for.
+
+    Not of the evidence page alone: a run measured anew after the answer is not what was approved,
+    even where nobody made the page anew.
+
+    Raises:
+        StepRefused: a step that the run selected has no recorded output.
+    """
+    params = record.params()
+    outputs = [
+        [step.id, output.name, output_of(record, step.id, output.name)[1]]
+        for step in plan.steps
+        if step.id in ancestors(plan, gate) and selected(step, params)
+        for output in step.outputs
+    ]
+    return digest(outputs)
+
+
+def ancestors(plan: Plan, step: PlanStep) -> set[str]:
+    """Every step that a step waits for, directly or not."""
+    found: set[str] = set()
+    todo = list(step.upstream)
+    while todo:
+        if (id := todo.pop()) not in found:
+            found.add(id)
+            todo += plan.step(id).upstream
+    return found
+
+
+def covered(plan: Plan, step: PlanStep, source: str) -> bool:
+    """Whether what a step behind gates reads was seen by one of them, or stands behind it, too."""
+    gates = step.required_approvals
+    if any(gate in plan.step(source).required_approvals for gate in gates):
+        return True
+    return any(source in ancestors(plan, plan.step(gate)) for gate in gates)
+
+
+def approvals_for(
+    home: Home, record: RunRecord, plan: Plan, step: PlanStep
+) -> tuple[Approval, ...]:
+    """The answers a step stands behind, each checked: record, signature and evidence.
+
+    Raises:
+        StepRefused: one does not let it go on.
+    """
+    if not step.required_approvals:
+        return ()
+    if problems := record.verify_chain():
+        raise StepRefused("the run's record was changed: " + "; ".join(problems[:3]))
+    public = SigningKey(home.path).public()
+    try:
+        return tuple(
+            valid_answer(record, gate, evidence_digest(record, plan, plan.step(gate)), public)
+            for gate in step.required_approvals
+        )
+    except ApprovalInvalid as error:
+        raise StepRefused(str(error)) from error
