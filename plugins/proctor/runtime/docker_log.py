@@ -1,7 +1,9 @@
 """Reads a container's log from a position, without losing or repeating a line.
 
 The engine stamps each piece of the log with nanoseconds and can leave out what is older than a
-time. Pieces may share a stamp, so a position is ``<stamp>/<pieces read with that stamp>``.
+time. It copies the two streams side by side: stamps never go back within a stream, but a piece of
+one may be written behind a later stamped piece of the other. So a position is one mark a stream,
+``<stamp>/<pieces read with that stamp>,<the same of the errors>``: pieces may share a stamp.
 """
 
 from __future__ import annotations
@@ -18,33 +20,76 @@ from proctor.runtime.logfile import CHUNK, split_lines
 
 # Before each entry: its stream (1 output, 2 errors) and its length.
 _HEADER = Struct(">BxxxL")
+_STREAMS = (1, 2)
+# A stream's first piece may be written this much behind a later stamped piece of the other.
+_LATE_SECONDS = 1
 
 
-class Position(NamedTuple):
-    """How far a log was read: the last piece's stamp, and how many pieces of it."""
+class Mark(NamedTuple):
+    """How far one stream was read: the last piece's stamp, and how many pieces of it."""
 
     stamp: str = ""
     read: int = 0
 
     @classmethod
-    def parse(cls, text: str) -> Position:
-        """From a chunk's ``next``; what is none starts at the beginning."""
+    def parse(cls, text: str) -> Mark:
+        """From one stream's part of a position.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not text:
+            return cls()
         stamp, _, count = text.rpartition("/")
-        return cls(stamp, int(count)) if stamp and count.isdecimal() else cls()
+        mark = cls(stamp, int(count))
+        mark.seconds()
+        return mark
 
     def __str__(self) -> str:
         return f"{self.stamp}/{self.read}" if self.stamp else ""
 
-    def after(self, stamp: str) -> Position:
+    def after(self, stamp: str) -> Mark:
         """One piece further."""
-        return Position(stamp, self.read + 1 if stamp == self.stamp else 1)
+        return Mark(stamp, self.read + 1 if stamp == self.stamp else 1)
+
+    def seconds(self) -> int:
+        """The stamp's whole seconds, as the engine counts them."""
+        return int(datetime.fromisoformat(f"{self.stamp[:19]}+00:00").timestamp())
+
+
+class Position(NamedTuple):
+    """How far a log was read, stream by stream."""
+
+    output: Mark = Mark()
+    errors: Mark = Mark()
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """From a chunk's ``next``; what is none starts at the beginning."""
+        try:
+            output, errors = text.split(",")
+            return cls(Mark.parse(output), Mark.parse(errors))
+        except ValueError:
+            return cls()
+
+    def __str__(self) -> str:
+        return f"{self.output},{self.errors}" if self != Position() else ""
+
+    def of(self, stream: int) -> Mark:
+        """One stream's mark."""
+        return self[stream - 1]
+
+    def moved(self, stream: int, mark: Mark) -> Position:
+        """The same position but for one stream."""
+        return Position(mark, self.errors) if stream == 1 else Position(self.output, mark)
 
     def since(self) -> str | None:
-        """The last piece's time as the engine filters by it: those of just that time still come."""
-        if not self.stamp:
+        """From when on the engine is asked for pieces: before the mark furthest behind."""
+        # Stamps have a fixed width and one zone: they sort as texts.
+        seen = min((mark for mark in self if mark.stamp), default=None)
+        if seen is None:
             return None
-        seconds = datetime.fromisoformat(f"{self.stamp[:19]}+00:00").timestamp()
-        return f"{seconds:.0f}.{self.stamp[20:29]}"
+        return f"{seen.seconds() - _LATE_SECONDS}.{seen.stamp[20:29]}"
 
 
 class Piece(NamedTuple):
@@ -72,17 +117,20 @@ def log_entries(
         while header := response.raw.read(_HEADER.size):
             stream, length = _HEADER.unpack(header)
             moment, _, text = response.raw.read(length).partition(b" ")
-            yield Piece(moment.decode(errors="replace"), stream, text)
+            # Others are the engine's own words, without a stamp.
+            if stream in _STREAMS:
+                yield Piece(moment.decode(errors="replace"), stream, text)
 
 
 def unread(every: Iterable[Piece], position: Position) -> Iterator[tuple[Piece, Position]]:
     """The pieces behind a position, each with the position behind it."""
-    at = Position()
+    at, passed = position, Position()
     for piece in every:
-        at = at.after(piece.stamp)
-        # Stamps have a fixed width and one zone: they sort as texts.
-        if position.stamp and (at.stamp, at.read) <= (position.stamp, position.read):
+        mark = passed.of(piece.stream).after(piece.stamp)
+        passed = passed.moved(piece.stream, mark)
+        if mark <= position.of(piece.stream):
             continue
+        at = at.moved(piece.stream, mark)
         yield piece, at
 
 
