@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from proctor.records.store import RecordStore
+
 
 @dataclass
 class Finished:
@@ -81,6 +83,18 @@ def wait_for_line(process: Any, text: str, seconds: float = 180) -> None:
             return
         assert time.monotonic() < give_up, "".join(seen)
     raise AssertionError(f"{text!r} never came:\n{''.join(seen)}")
+
+
+def wait_until_started(home: Path, step: str, seconds: float = 60) -> None:
+    """Until the record of the home's one run says that a step's process runs."""
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        for record in RecordStore(home).runs():
+            line = record.last("attempt", step)
+            if line is not None and line.data.get("handle"):
+                return
+        time.sleep(0.2)
+    raise AssertionError(f"{step} did not start")
 
 
 def processes_of(home: Path) -> list[str]:

@@ -10,7 +10,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from proctor_command import interrupt, processes_of, proctor_run, start_proctor, wait_for_line
+from proctor_command import (
+    interrupt,
+    processes_of,
+    proctor_run,
+    start_proctor,
+    wait_for_line,
+    wait_until_started,
+)
 
 from proctor.records.store import RecordStore
 
@@ -52,6 +59,7 @@ def test_an_interrupt_stops_everything_and_the_same_command_goes_on(
     flags = ("--runtime", "process", "--yes")
     running = start_proctor(home, "demo", settings, *flags)
     wait_for_line(running, "Performance run, SingleStream  running")
+    wait_until_started(home, "performance.SingleStream")  # the task runs before its step does
     code, output = interrupt(running, number)
     assert code == 130, output
     assert processes_of(home) == []

@@ -107,7 +107,7 @@ def give_away(attempt: Attempt, request: StartRequest, store: LocalArtifacts) ->
     places += [store.staged(attempt.name, output.name) for output in request.outputs]
     if request.cache:
         places.append(attempt.home / "cache")
-    for root in places:
+    for root in filter(Path.is_dir, places):
         # By descriptors, not paths: another container may be moving things in the cache, and a
         # link put in the way must not lead out of it.
         for _, _, files, folder in os.fwalk(root):
