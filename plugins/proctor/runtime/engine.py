@@ -44,8 +44,8 @@ def connect(timeout: int = _ANSWER_SECONDS) -> docker.DockerClient:
         return _client(os.getpid(), timeout)
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise EngineError(
-            f"no Docker engine answers ({_words(error)}); is it installed, running, and may this "
-            "user reach it?"
+            f"no Docker engine answers at {os.environ.get('DOCKER_HOST') or 'its local socket'} "
+            f"({_words(error)}): it is not installed, not running, or not open to this user"
         ) from error
 
 
@@ -71,4 +71,15 @@ def _client(pid: int, timeout: int) -> docker.DockerClient:
 def _words(error: Exception) -> str:
     if isinstance(error, docker.errors.APIError) and error.explanation:
         return str(error.explanation)
+    if cause := _system_words(error):
+        return cause
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _system_words(error: BaseException | None) -> str:
+    """What the system said at the bottom of it ("Permission denied"), where the SDK wrapped it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        error = error.__cause__ or error.__context__
+    return ""
