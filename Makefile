@@ -7,13 +7,14 @@ READY_DEV := $(VENV)/.ready-dev
 HOME_DIR ?= $(CURDIR)/.proctor
 DEMO_FLAGS ?=
 
-.PHONY: demo up test test-fast check images clean help
+.PHONY: demo up test test-fast check images bench clean help
 
 help:
 	@echo "make demo       run the demo pipeline from dataset to package (no account, no Docker needed)"
 	@echo "make test       every check and test; make test-fast: checks and unit tests only"
 	@echo "make up         start the Airflow UI with the shipped pipelines; Ctrl-C stops it"
 	@echo "make images     build the container images (needs a Docker engine)"
+	@echo "make bench      measure Proctor itself, BENCH=\"sut scoring\" for some (on a quiet machine)"
 	@echo "make clean      remove the virtual environment and the demo's files"
 
 # A machine may call its Python 3.11 just python3.
@@ -54,6 +55,10 @@ test-fast: check
 
 test: check
 	$(BIN)/pytest tests
+
+# Not part of any test: figures belong to a machine that does nothing else.
+bench: $(READY_DEV)
+	$(BIN)/python -m benchmarks $(or $(BENCH),all) $(BENCH_FLAGS)
 
 clean:
 	rm -rf $(VENV) .proctor build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
