@@ -68,7 +68,12 @@ class Approval(Model):
 
 
 class Contract(Model):
-    """``contract.json``. ``deadline_seconds`` counts from the start of the step."""
+    """``contract.json``. ``deadline_seconds`` counts from the start of the step.
+
+    ``services``: the services that a step uses, name -> base URL (``http://detector:8000``).
+    ``listen``: for a service itself, ``host:port`` where it is to listen; it writes no
+    ``result.json`` and runs until SIGTERM.
+    """
 
     format: Literal["proctor.contract/1"] = "proctor.contract/1"
     pipeline: str
@@ -81,6 +86,8 @@ class Contract(Model):
     deadline_seconds: float = 3600.0
     seed: int = 0
     approvals: tuple[Approval, ...] = ()
+    services: dict[str, str] = Field(default_factory=dict)
+    listen: str = ""
 
 
 class Output(Model):
