@@ -15,9 +15,11 @@ The same ``Params`` model checks the contract's parameters and gives the command
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
 import time
@@ -26,12 +28,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TextIO, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from proctor_steps import __version__, contract
+from proctor_steps import __version__, contract, trouble
 from proctor_steps.contract import Contract, Finding, Mount, Output, Progress, Result
+
+_USAGE = 64  # exit code (sysexits.h: EX_USAGE)
+_LONGEST = 4000  # characters of a message, which may repeat what it was given
 
 
 class StepFailure(Exception):
@@ -53,9 +58,9 @@ class StepError(StepFailure):
 
 
 class StageParams(BaseModel):
-    """Base of every stage's parameters: immutable, an unknown one is an error."""
+    """Base of every stage's parameters: immutable; an unknown one, NaN or inf is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 P = TypeVar("P", bound=StageParams)
@@ -108,6 +113,12 @@ class StepIO:
         """Path of a mount that may be absent (``cache``, ``secret``, ``source``)."""
         return next((Path(m.path) for m in self._mounts(kind) if m.name == name), None)
 
+    def places(self) -> dict[str, Path]:
+        """The folders that the step writes to, by what a person calls them."""
+        written = [m for m in self.contract.mounts if m.kind in ("output", "cache")]
+        found = {f"{m.kind} {m.name!r}": Path(m.path) for m in written}
+        return {**found, "scratch": Path(tempfile.gettempdir()), "the step's folder": self.folder}
+
     def find(self, rule: str, severity: str, message: str, where: str = "") -> None:
         """Add a finding (severity ``info``, ``warning`` or ``error``)."""
         finding = Finding.model_validate(
@@ -117,14 +128,15 @@ class StepIO:
         self.say(f"{severity}: {message}" + (f" [{where}]" if where else ""))
 
     def say(self, text: str) -> None:
-        """A line of the step's log."""
-        print(text, flush=True)
+        """A line of the step's log. One that cannot be written does not end the step."""
+        _print(text, sys.stdout)
 
     def progress(self, done: float, total: float = 0, unit: str = "", note: str = "") -> None:
         """Tell how far the work is; written at most once a second, so call it freely."""
         self._progress = Progress(done=done, total=total, unit=unit, note=note, at=_now())
         if time.monotonic() - self._written >= 1.0:
-            contract.dump(self.folder, contract.PROGRESS_FILE, self._progress)
+            with contextlib.suppress(OSError):  # it is only a heartbeat
+                contract.dump(self.folder, contract.PROGRESS_FILE, self._progress)
             self._written = time.monotonic()
 
     def result(self, status: str, message: str = "") -> Result:
@@ -161,19 +173,43 @@ def execute(stage: Stage[Any], contract_: Contract, folder: Path) -> int:
     try:
         stage.run(_params(stage, contract_), io)
         result, code = io.result("ok"), contract.EXIT_OK
-    except StepFailure as error:
-        print(f"{error}", file=sys.stderr, flush=True)
-        result, code = io.result(error.status, str(error)), error.exit_code
-    except MemoryError:
-        message = "the step ran out of memory; give it more (resources.memory) or less to do"
-        result, code = io.result("step_error", message), contract.EXIT_STEP_ERROR
     except Exception as error:
-        # Unforeseen: the traceback goes to the log for whoever mends it, the message to the record.
-        traceback.print_exc()
-        message = f"unexpected {type(error).__name__}: {error}"
-        result, code = io.result("step_error", message), contract.EXIT_STEP_ERROR
-    contract.dump(folder, contract.RESULT_FILE, result)
+        failure = _failure(error, io)
+        message = _cut(str(failure))
+        _print(message, sys.stderr)
+        result, code = io.result(failure.status, message), failure.exit_code
+    try:
+        contract.dump(folder, contract.RESULT_FILE, result)
+    except OSError as error:
+        _print(f"the step's result is lost: {_failure(error, io)}", sys.stderr)
+        return contract.EXIT_STEP_ERROR
     return code
+
+
+def _failure(error: Exception, io: StepIO) -> StepFailure:
+    """What ended the stage, in words; one that nobody foresaw leaves its traceback in the log."""
+    if isinstance(error, StepFailure):
+        return error
+    if isinstance(error, MemoryError):
+        return StepError("the step ran out of memory; give it more (resources.memory) or less work")
+    if isinstance(error, OSError) and (told := trouble.explain(error, io.places())):
+        return StepError(told)
+    _print("".join(traceback.format_exception(error)), sys.stderr)
+    return StepError(f"unexpected {type(error).__name__}: {error}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} … ({len(text):,} characters)"
+
+
+def _print(text: str, stream: TextIO | None) -> None:
+    """Write a line where it can be written: a full disk or a closed pipe must not end the step."""
+    try:
+        print(text, file=stream, flush=True)
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            # What could not be written would be tried again, with a traceback, at the very end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]
 
 
 def main(stages: Mapping[str, Callable[[], Stage[Any]]], argv: Sequence[str]) -> int:
@@ -188,47 +224,105 @@ def main(stages: Mapping[str, Callable[[], Stage[Any]]], argv: Sequence[str]) ->
             f"${contract.STEP_DIR_VARIABLE}.",
             file=sys.stdout if asked_help else sys.stderr,
         )
-        return 0 if asked_help else 64
+        return 0 if asked_help else _USAGE
     stage = stages[name]()
     options = _parser(stage).parse_args(argv[2:])
     folder = os.environ.get(contract.STEP_DIR_VARIABLE)
-    if folder:
-        return execute(stage, contract.load_contract(Path(folder)), Path(folder))
-    return _by_hand(stage, options)
+    try:
+        return _by_contract(stage, Path(folder)) if folder else _by_hand(stage, options)
+    except _Unusable as error:
+        _print(str(error), sys.stderr)
+    except OSError as error:
+        _print(f"{name} cannot be started: {error.strerror}: {error.filename}", sys.stderr)
+    return _USAGE
+
+
+class _Unusable(Exception):
+    """The stage was not started: its contract or its mounts cannot be used."""
+
+
+def _by_contract(stage: Stage[Any], folder: Path) -> int:
+    path = folder / contract.CONTRACT_FILE
+    try:
+        made = contract.load_contract(folder)
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    except ValidationError as error:
+        problem = "is no contract that this version reads:\n" + _listed(error)
+    else:
+        return execute(stage, made, folder)
+    raise _Unusable(
+        f"{path} {problem}\nThe orchestrator writes it, and sets ${contract.STEP_DIR_VARIABLE}; to "
+        "run the stage by hand, unset that variable and see --help"
+    )
 
 
 def _by_hand(stage: Stage[Any], options: argparse.Namespace) -> int:
     """Without an orchestrator: the contract is made from the command line."""
-    given = vars(options)
-    params = {k: _value(v) for k, v in given.items() if k not in ("mount_in", "mount_out")}
-    mounts = [_mount("input", text) for text in given["mount_in"]]
-    mounts += [_mount("output", text) for text in given["mount_out"]]
-    for mount in mounts:
-        if mount.kind == "output":
-            Path(mount.path).mkdir(parents=True, exist_ok=True)
+    fields = stage.params.model_fields
+    given = {k: v for k, v in vars(options).items() if k in fields and v is not None}
+    mounts = [_mount("input", text, stage.inputs) for text in options.mount_in]
+    mounts += [_mount("output", text, stage.outputs) for text in options.mount_out]
     made = Contract(
         pipeline="by-hand",
         run="by-hand",
         step=stage.name.replace(" ", "-"),
-        params={k: v for k, v in params.items() if v is not None},
+        params={k: _value(v, fields[k].annotation) for k, v in given.items()},
         mounts=tuple(mounts),
     )
+    outputs = [Path(mount.path) for mount in mounts if mount.kind == "output"]
+    for path in outputs:
+        _make(path)
     with tempfile.TemporaryDirectory(prefix="proctor-step-") as folder:
         code = execute(stage, made, Path(folder))
-        print((Path(folder) / contract.RESULT_FILE).read_text())
+        if code:
+            _empty(outputs)
+        result = Path(folder) / contract.RESULT_FILE
+        if result.is_file():
+            _print(result.read_text(), sys.stdout)
     return code
+
+
+def _make(path: Path) -> None:
+    """Make an output folder; what a failed step leaves is removed, so it has to be its own."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        left = _visible(path)
+    except OSError as error:
+        raise _Unusable(
+            f"--out: the folder {path} cannot be made ({error.strerror}); give another one"
+        ) from error
+    if left:
+        names = ", ".join(p.name for p in left[:5])
+        raise _Unusable(f"--out: the folder {path} is not empty ({names}); give a new one")
+
+
+def _empty(outputs: Sequence[Path]) -> None:
+    """As under the orchestrator, nothing of a failed step is to be seen. What is hidden stays: a
+    fetch that broke off is continued from it."""
+    for path in (path for output in outputs for path in _visible(output)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _params(stage: Stage[P], contract_: Contract) -> P:
     try:
         return stage.params.model_validate(contract_.params)
     except ValidationError as error:
-        problems = "\n".join(
-            # The value stays out: it may be an address that holds a key.
-            f"  {'.'.join(str(p) for p in e['loc'])}: {e['msg']}"
-            for e in error.errors()
-        )
-        raise StepError(f"parameters of {stage.name!r} do not fit:\n{problems}") from error
+        raise StepError(f"parameters of {stage.name!r} do not fit:\n{_listed(error)}") from error
+
+
+def _listed(error: ValidationError) -> str:
+    """A line for each problem. The values stay out: one may be an address that holds a key."""
+    return "\n".join(
+        f"  {'.'.join(str(p) for p in e['loc']) or 'the file'}: {e['msg']}" for e in error.errors()
+    )
 
 
 def _parser(stage: Stage[Any]) -> argparse.ArgumentParser:
@@ -251,23 +345,30 @@ def _parser(stage: Stage[Any]) -> argparse.ArgumentParser:
     return parser
 
 
-def _mount(kind: str, text: str) -> Mount:
+def _mount(kind: str, text: str, known: Mapping[str, str]) -> Mount:
+    option = "--in" if kind == "input" else "--out"
     name, _, path = text.partition("=")
     name, _, cell = name.partition("/")
     if not (name and path):
-        raise SystemExit(f"{text!r}: a mount is given as NAME=DIR or NAME/CELL=DIR")
+        raise _Unusable(f"{option} {text!r}: write NAME=DIR or NAME/CELL=DIR")
+    if name not in known:
+        names = ", ".join(known) or "none"
+        raise _Unusable(f"{option} {text!r}: this stage has no such {kind}; it has: {names}")
+    if kind == "input" and not Path(path).is_dir():
+        raise _Unusable(f"{option} {text!r}: there is no folder {Path(path).absolute()}")
     return Mount.model_validate(
         {"name": name, "kind": kind, "path": str(Path(path).resolve()), "cell": cell}
     )
 
 
-def _value(text: str | None) -> JsonValue:
-    """Options are JSON where they read as JSON (numbers, true, lists), else text."""
-    if text is None:
-        return None
+def _value(text: str, kind: Any) -> JsonValue:
+    """Options are JSON where they read as JSON (numbers, true, lists), and text where text is
+    wanted, or it reads as nothing else."""
+    if kind is str or get_origin(kind) is Literal:
+        return text
     try:
         return json.loads(text)  # type: ignore[no-any-return]
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import Field, JsonValue, field_validator
 
-from proctor_steps import contract
+from proctor_steps import contract, trouble
 from proctor_steps.stage import DataError, StageParams, StepError, StepIO
 from proctor_steps.transport import archive
 from proctor_steps.transport.base import RemoteFile, RemoteSource, redact
@@ -125,8 +125,8 @@ def obtain(
             _from_afar(params, scheme, out, io, keep_packed)
         shutil.rmtree(out / WORK, ignore_errors=True)
     except OSError as error:
-        what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        raise StepError(f"cannot read or write ({what}); check the disk and its rights") from error
+        told = trouble.explain(error, io.places())
+        raise StepError(told or f"cannot read or write: {error}; check the disk") from error
 
 
 def _from_here(
