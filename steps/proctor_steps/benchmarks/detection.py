@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,9 +28,10 @@ IOU = 0.7
 MAX_BOXES = 300
 # Suppression is quadratic: a model that finds everything everywhere must not stall the run.
 _MAX_CANDIDATES = 30_000
+_FIRST = 4  # times the limit
 _GREY = 114
 # It takes arrays too, whatever its type hints say; a list of 10,000 boxes would cost milliseconds.
-_NMS: Any = cv2.dnn.NMSBoxesBatched
+_NMS: Any = cv2.dnn.NMSBoxes
 
 
 class Letterbox(NamedTuple):
@@ -64,32 +66,47 @@ def suppress(output: Array, confidence: float, iou: float, limit: int) -> tuple[
 
     ``output`` is ``(4+C) x N``. Suppression is per class; a candidate may stay for several.
     """
-    scores_of = output[4:].ravel()
-    found = np.flatnonzero(scores_of > confidence)
-    order = np.argsort(-scores_of[found], kind="stable")[:_MAX_CANDIDATES]
+    scores = output[4:].ravel()
+    found = np.flatnonzero(scores > confidence)
     # Suppression goes from the best down, and what is kept of the best k does not depend on the
-    # rest: a few hundred candidates mostly do, and thousands would cost their square.
-    size = 2 * limit
-    while True:
-        kept = _suppress(output, found[order[:size]], confidence, iou)
-        if len(kept[0]) >= limit or size >= len(order):
-            return tuple(part[:limit] for part in kept)
-        size *= 4
+    # rest: a thousand candidates mostly do, and tens of thousands would cost their square.
+    size = _FIRST * limit
+    while len(found) > size:
+        best = found[np.argsort(-scores[found], kind="stable")[:size]]
+        kept = _suppress(output, np.sort(best), confidence, iou)
+        if len(kept[0]) >= limit or size == _MAX_CANDIDATES:
+            break
+        size = min(4 * size, _MAX_CANDIDATES)
+    else:
+        kept = _suppress(output, found, confidence, iou)
+    return tuple(part[:limit] for part in kept)
 
 
 def _suppress(output: Array, flat: Array, confidence: float, iou: float) -> tuple[Array, ...]:
-    """:func:`suppress` for some candidates, given as positions in the ``C x N`` scores."""
-    scores = output[4:].ravel()[flat]
+    """:func:`suppress` for some candidates, given as ascending positions in the ``C x N`` scores.
+
+    Ascending is class by class, so that each class is a slice: what is of another class need not
+    be compared.
+    """
     classes, candidates = np.divmod(flat, output.shape[1])
-    xywh = output[:4, candidates].T.astype(np.float64)
-    xywh[:, :2] -= xywh[:, 2:] / 2
-    picked = np.asarray(
-        _NMS(xywh, scores, classes.astype(np.int32), confidence, iou) if len(flat) else (),
-        dtype=np.intp,
-    )
-    boxes = xywh[picked]
+    scores = output[4:].ravel()[flat]
+    boxes = np.empty((len(flat), 4))
+    boxes[:] = output[:4, candidates].T
+    boxes[:, :2] -= boxes[:, 2:] / 2
+    edges = [0, *(np.flatnonzero(np.diff(classes)) + 1).tolist(), len(flat)]
+    kept: list[int] = []
+    for start, stop in pairwise(edges):
+        if stop - start > 1:
+            picked = _NMS(boxes[start:stop], scores[start:stop], confidence, iou)
+            kept += (np.asarray(picked, np.intp) + start).tolist()
+        else:
+            kept += range(start, stop)
+    # Of equal scores the first in ascending order, as within a class.
+    order = np.asarray(kept, np.intp)
+    order = order[np.argsort(-scores[order], kind="stable")]
+    boxes = boxes[order]
     boxes[:, 2:] += boxes[:, :2]
-    return boxes, scores[picked], classes[picked]
+    return boxes, scores[order], classes[order]
 
 
 class _Fixed(NamedTuple):
