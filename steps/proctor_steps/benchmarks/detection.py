@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from proctor_steps.benchmarks import coco
+from proctor_steps.benchmarks import coco, images
 from proctor_steps.benchmarks.base import Array, Benchmark, Score, Signature, Task
 from proctor_steps.stage import DataError
 
@@ -137,13 +137,12 @@ class DetectionTask(Task):
     def load(self, index: int) -> Array:
         """The decoded image, BGR, as stored (EXIF orientation ignored, as COCO's boxes are)."""
         entry = self.dataset.images[index]
-        image = cv2.imread(str(entry.path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        if image is None:
-            raise DataError(f"{entry.path.name} cannot be decoded as an image; is it whole?")
+        image = images.read(entry.path)
         if image.shape[:2] != (entry.height, entry.width):
             raise DataError(
                 f"{entry.path.name} is {image.shape[1]}x{image.shape[0]} pixels, the annotation "
-                f"file says {entry.width}x{entry.height}"
+                f"file says {entry.width}x{entry.height}: they are not of one dataset, or the "
+                "image was resized; give those that belong together"
             )
         return image
 
@@ -168,15 +167,24 @@ class DetectionTask(Task):
                 f"the model's output has shape {shape}; wanted is ({batch}, {wanted}, candidates): "
                 f"4 coordinates and {len(self.ids)} class scores per candidate"
             )
+        if not np.issubdtype(outputs[0].dtype, np.floating):
+            raise DataError(f"the model's output is {outputs[0].dtype}; wanted is float32")
+        _require_numbers(outputs[0], "a grey picture")
 
     def postprocess(self, outputs: Sequence[Array], indices: Sequence[int]) -> list[Any]:
         """Per image: boxes in pixels of the model's input, scores, classes."""
         found = outputs[0]
+        _require_numbers(found, f"the samples {', '.join(map(str, indices[:8]))}")
         return [suppress(found[i], CONFIDENCE, IOU, MAX_BOXES) for i in range(len(indices))]
 
     def payload(self, index: int, answer: tuple[Array, ...]) -> Array:
         """``n x 7`` float32: qsl_idx, ymin, xmin, ymax, xmax (0..1), score, category id."""
         boxes, scores, classes = answer
+        if not np.isfinite(boxes).all():
+            raise DataError(
+                f"NaN outputs: the model's coordinates for sample {index} are not finite; its "
+                "weights are damaged, or its precision is too low for them: convert it anew"
+            )
         image, box = self.dataset.images[index], self.boxes[index]
         rows = np.empty((len(boxes), 7), np.float32)
         rows[:, 0] = index
@@ -190,6 +198,20 @@ class DetectionTask(Task):
         rows[:, 5] = scores
         rows[:, 6] = self.ids[classes]
         return rows
+
+
+def _require_numbers(output: Array, of: str) -> None:
+    """Refuse what compares with nothing: NaN would count as "nothing found", silently.
+
+    One pass over the scores, as ``max`` keeps a NaN: thousandths of the model's own time. What is
+    not finite among the coordinates counts only where a box is made of it.
+    """
+    worst = output[:, 4:].max(initial=0)
+    if not np.isfinite(worst):
+        raise DataError(
+            f"NaN outputs: the model's scores for {of} hold {worst}, of which no box can be made; "
+            "its weights are damaged, or its precision is too low for them: convert it anew"
+        )
 
 
 class Detection(Benchmark):
@@ -234,4 +256,10 @@ def _input_shape(signature: Signature, default: tuple[int, int]) -> _Fixed:
         raise DataError(f"the model's input {tensor.name!r} is {shown}; wanted is Nx3xHxW")
     if tensor.dtype != "float32":
         raise DataError(f"the model's input {tensor.name!r} is {tensor.dtype}; wanted is float32")
-    return _Fixed(shape[0], shape[2] or default[0], shape[3] or default[1])
+    height, width = shape[2] or default[0], shape[3] or default[1]
+    if height * width > images.MOST_PIXELS:
+        raise DataError(
+            f"the model's input {tensor.name!r} is {height}x{width}, more than "
+            f"{images.MOST_PIXELS:,} pixels; export the model with a smaller input"
+        )
+    return _Fixed(shape[0], height, width)

@@ -10,6 +10,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from proctor_steps.report.evidence import Box, Example
+from proctor_steps.stage import DataError
 
 SHOWN_SCORE = 0.4  # below this a page of boxes says nothing; the scorer sees them all
 MATCH_IOU = 0.5
@@ -156,9 +157,13 @@ def _embedded(path: Path) -> str | None:
 
 def _smaller(data: bytes) -> bytes | None:
     import cv2
-    import numpy as np
 
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    from proctor_steps.benchmarks import images
+
+    try:
+        image = images.decode(data, "the picture")
+    except DataError:
+        return None
     if image is None:
         return None
     scale = min(1.0, WIDEST / max(image.shape[:2]))
