@@ -11,11 +11,13 @@ _MODULES = {
     "dataset fetch": "dataset.fetch",
     "dataset filter-coco": "dataset.filter_coco",
     "model fetch": "model.fetch",
+    "sut serve": "sut.serve",
     "loadgen run": "loadgen.run",
     "accuracy score": "accuracy.score",
     "report html": "report.html",
     "submission package": "submission.package",
     "selfcheck act": "selfcheck",
+    "selfcheck serve": "selfcheck_serve",
 }
 
 

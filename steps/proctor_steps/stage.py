@@ -39,6 +39,9 @@ _USAGE = 64  # exit code (sysexits.h: EX_USAGE)
 _LONGEST = 4000  # characters of a message, which may repeat what it was given
 
 
+BY_HAND = "by-hand"  # the pipeline of a stage that nobody orchestrates
+
+
 class StepFailure(Exception):
     """A failure that was foreseen: its message is for a person, so there is no traceback."""
 
@@ -68,7 +71,10 @@ P = TypeVar("P", bound=StageParams)
 
 @dataclass(frozen=True)
 class Stage(Generic[P]):
-    """A command ``python -m proctor_steps <name>``. ``inputs``, ``outputs``: name -> meaning."""
+    """A command ``python -m proctor_steps <name>``. ``inputs``, ``outputs``: name -> meaning.
+
+    ``services``: what a service is to the stage; empty for one that uses none.
+    """
 
     name: str
     summary: str
@@ -76,6 +82,7 @@ class Stage(Generic[P]):
     run: Callable[[P, StepIO], None]
     inputs: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    services: str = ""
 
 
 @dataclass
@@ -264,8 +271,8 @@ def _by_hand(stage: Stage[Any], options: argparse.Namespace) -> int:
     mounts = [_mount("input", text, stage.inputs) for text in options.mount_in]
     mounts += [_mount("output", text, stage.outputs) for text in options.mount_out]
     made = Contract(
-        pipeline="by-hand",
-        run="by-hand",
+        pipeline=BY_HAND,
+        run=BY_HAND,
         step=stage.name.replace(" ", "-"),
         params={k: _value(v, fields[k].annotation) for k, v in given.items()},
         mounts=tuple(mounts),
@@ -342,6 +349,16 @@ def _parser(stage: Stage[Any]) -> argparse.ArgumentParser:
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, help=text, metavar="VALUE")
     parser.add_argument("--in", dest="mount_in", action="append", default=[], metavar="NAME=DIR")
     parser.add_argument("--out", dest="mount_out", action="append", default=[], metavar="NAME=DIR")
+    if stage.services:
+        parser.add_argument(
+            "--service-at",
+            action="append",
+            default=[],
+            metavar="NAME=URL",
+            help=stage.services,
+        )
+    else:
+        parser.set_defaults(service_at=[])
     return parser
 
 
@@ -359,6 +376,13 @@ def _mount(kind: str, text: str, known: Mapping[str, str]) -> Mount:
     return Mount.model_validate(
         {"name": name, "kind": kind, "path": str(Path(path).resolve()), "cell": cell}
     )
+
+
+def _service(text: str) -> tuple[str, str]:
+    name, _, url = text.partition("=")
+    if not (name and url):
+        raise SystemExit(f"{text!r}: a service is given as NAME=URL")
+    return name, url
 
 
 def _value(text: str, kind: Any) -> JsonValue:

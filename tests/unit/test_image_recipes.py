@@ -15,6 +15,7 @@ from proctor.runtime.container import user
 from proctor.runtime.host import own_image, own_images, requirements
 
 BACKENDS = {"onnxruntime", "openvino", "torch", "mlcommons-loadgen"}
+SERVER = {"httptools", "starlette", "uvicorn", "uvloop"}
 
 
 def test_the_projects_images():
@@ -31,14 +32,14 @@ def test_no_image_holds_airflow_or_the_engines_client():
 
 
 def test_only_the_sut_images_measure():
-    assert not BACKENDS & set(requirements("steps"))
+    assert not (BACKENDS | SERVER) & set(requirements("steps"))
     for backend in ("onnxruntime", "openvino", "torch"):
         extra = set(requirements(f"sut-{backend}")) - set(requirements("steps"))
-        assert extra == {"mlcommons-loadgen", backend}
+        assert extra == {"mlcommons-loadgen", backend} | SERVER
 
 
 def test_the_images_hold_whatever_the_steps_import():
-    """Backends and LoadGen aside, which only the SUT images have."""
+    """Backends, LoadGen and the server aside, which only the SUT images have."""
     known = {name for names in closure_names().values() for name in names}
     missing = {}
     for path in host.steps_files():
@@ -47,7 +48,7 @@ def test_the_images_hold_whatever_the_steps_import():
             for module in imports(path):
                 if module not in known and module not in sys.stdlib_module_names:
                     missing.setdefault(module, path.name)
-    allowed = {"proctor_steps", "torch", "openvino", "onnxruntime", "mlperf_loadgen"}
+    allowed = {"proctor_steps", "torch", "openvino", "onnxruntime", "mlperf_loadgen"} | SERVER
     assert {m: f for m, f in missing.items() if m not in allowed} == {}
 
 

@@ -82,7 +82,7 @@ def calibrate(sut: LocalSut, scenario: Scenario, seconds: float) -> Calibration:
     rates = [len(window) * trial.size / sum(window) for window in windows]
     if scenario == "Server":
         # The one scenario where expecting too much is what ends it INVALID.
-        rate = min(rates) * _SERVER_LOAD * max(1, sut.workers)
+        rate = min(rates) * _SERVER_LOAD * sut.backend.at_once(sut.workers)
     else:
         rate = max(rates) * _QPS_MARGIN
     return Calibration(1e3 * min(taken) * _LATENCY_MARGIN, rate, len(taken))

@@ -29,12 +29,14 @@ from proctor_steps.loadgen.settings import Wanted
 from proctor_steps.rounds import Scenario
 from proctor_steps.stage import DataError, StepError, StepFailure
 from proctor_steps.sut import base
+from proctor_steps.sut.endpoint_backend import Endpoint, Service
 from proctor_steps.sut.local import Failure, LocalSut, loadgen_complete
 
 # Python hands the interpreter over every 5 ms by default: visible in a latency of milliseconds.
 _SWITCH_SECONDS = 0.0002
 _PR_SET_PDEATHSIG = 1
 _SERVER_LATENCY_MS = 100.0
+_REQUESTS = 4
 
 
 class Job(BaseModel):
@@ -43,7 +45,8 @@ class Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     benchmark: str
-    backend: str
+    backend: str | None
+    endpoint: Service | None
     scenario: Scenario
     mode: Mode
     round: str
@@ -98,6 +101,7 @@ def _execute(job: Job, pulse: Pulse) -> Outcome:
     pulse.enter(Phase.LOADING_MODEL)
     sut = _system(job, pulse, loadgen)
     calibration = _prepare(job, sut, pulse)
+    sut.backend.reset()
     wanted = _wanted(job, sut.task, calibration)
     _test(job, sut, pulse, loadgen, wanted)
     if sut.failure:
@@ -116,8 +120,7 @@ def _execute(job: Job, pulse: Pulse) -> Outcome:
 
 def _system(job: Job, pulse: Pulse, loadgen: Any) -> LocalSut:
     """Backend, task and system under test, tried once: a model that does not fit ends here."""
-    backend = base.make(job.backend)
-    model = base.locate(job.model, backend.formats)
+    backend, model = _backend(job)
     workers = _workers(job)
     backend.load(model, job.threads, streams=max(1, workers))
     task = benchmarks.get(job.benchmark).bind(job.dataset, backend.signature())
@@ -134,11 +137,22 @@ def _system(job: Job, pulse: Pulse, loadgen: Any) -> LocalSut:
     )
 
 
+def _backend(job: Job) -> tuple[base.Backend, Path]:
+    """What runs the model, and the model: a file, or its name at the endpoint."""
+    if job.endpoint is not None:
+        return Endpoint(job.endpoint), job.model
+    backend = base.make(job.backend or "")
+    return backend, base.locate(job.model, backend.formats)
+
+
 def _workers(job: Job) -> int:
     """Offline has many samples at once: one stream per thread gives the most. Server must not
-    answer on the thread that issues, or LoadGen falls behind its schedule."""
+    answer on the thread that issues, or LoadGen falls behind its schedule. An endpoint gets a few
+    requests at a time, so that it need not wait for the way there and back."""
     if job.workers is not None:
         return max(job.workers, 1) if job.scenario == "Server" else job.workers
+    if job.endpoint is not None:
+        return 0 if job.scenario == "SingleStream" else _REQUESTS
     many = job.threads if job.threads > 1 else 0
     return {"Offline": many, "MultiStream": many, "Server": 1}.get(job.scenario, 0)
 
@@ -228,7 +242,7 @@ def _calibrated(calibration: Calibration | None) -> dict[str, JsonValue] | None:
 
 
 def _versions(job: Job) -> dict[str, str]:
-    names = ("mlcommons-loadgen", "numpy", job.backend)
+    names = ["mlcommons-loadgen", "numpy", *filter(None, [job.backend])]
     return {name: version(name) for name in names}
 
 

@@ -6,8 +6,10 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from proctor_steps import rounds
 from proctor_steps.benchmarks import BenchmarkName
@@ -16,20 +18,24 @@ from proctor_steps.loadgen.child import Job, Outcome
 from proctor_steps.loadgen.log import LoadgenRun, Mode
 from proctor_steps.loadgen.pulse import Beat, Phase, Pulse
 from proctor_steps.rounds import Scenario
-from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
+from proctor_steps.stage import BY_HAND, DataError, Stage, StageParams, StepError, StepIO
 from proctor_steps.sut.base import BackendName
+from proctor_steps.sut.endpoint_backend import Service
 
 _TRACE = "mlperf_log_trace.json"
 # A second run is made only if the deadline leaves room for so many times its length.
 _ROOM = 1.5
 _FASTER = 1.25
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Params(StageParams):
     """Parameters of the stage."""
 
     benchmark: BenchmarkName = Field(description="the benchmark: yolo or digits")
-    backend: BackendName = Field(description="onnxruntime, openvino or torch")
+    backend: BackendName | None = Field(
+        default=None, description="sut local: onnxruntime, openvino or torch"
+    )
     scenario: Scenario = Field(description="SingleStream, MultiStream, Server or Offline")
     mode: Mode = Field(description="accuracy or performance")
     round: str = Field(default="v6.1", description="MLPerf round whose rules are checked")
@@ -60,6 +66,33 @@ class Params(StageParams):
     stall_seconds: float = Field(
         default=300, gt=0, description="stop the run when nothing has moved for so long"
     )
+    sut: Literal["local", "endpoint"] = Field(
+        default="local", description="where the model runs: in this step, or behind a service"
+    )
+    service: str = Field(default="", description="endpoint: which service; default: the only one")
+    model: str = Field(default="model", description="endpoint: the model's name at the server")
+    connect_seconds: float = Field(
+        default=5, gt=0, description="endpoint: longest wait for a connection"
+    )
+    timeout_seconds: float = Field(
+        default=30, gt=0, description="endpoint: longest wait for an answer, all tries together"
+    )
+    retries: int = Field(
+        default=3,
+        ge=0,
+        description="endpoint: how often a query is sent again where the connection was refused "
+        "or lost, or the server had no room (503)",
+    )
+
+    @model_validator(mode="after")
+    def _backend_where_it_runs(self) -> Params:
+        if (self.sut == "local") != (self.backend is not None):
+            raise ValueError(
+                "sut: local wants a backend"
+                if self.sut == "local"
+                else "sut: endpoint takes no backend, its server has one"
+            )
+        return self
 
 
 def run(params: Params, io: StepIO) -> None:
@@ -141,17 +174,36 @@ def _run_process(params: Params, io: StepIO, folder: Path, logs: Path, began: fl
 
 
 def _job(params: Params, io: StepIO, folder: Path, logs: Path) -> Job:
-    given = params.model_dump(exclude={"stall_seconds", "threads"})
+    given = params.model_dump(include=set(Job.model_fields) - {"model", "threads"})
+    remote = params.sut == "endpoint"
     return Job(
         **given,
+        endpoint=_service(params, io) if remote else None,
         threads=params.threads or len(os.sched_getaffinity(0)),
         dataset=io.input("dataset"),
-        model=io.input("model"),
+        model=Path(params.model) if remote else io.input("model"),
         logs=logs,
         pulse=folder / "pulse",
         outcome=folder / "outcome.json",
         parent=os.getpid(),
     )
+
+
+def _service(params: Params, io: StepIO) -> Service:
+    """The service that the contract has, or that the parameters choose among several."""
+    known = io.contract.services
+    name = params.service or (next(iter(known)) if len(known) == 1 else "")
+    if name not in known:
+        wanted = f"the service {params.service!r}" if params.service else "a service"
+        there = ", ".join(known) or "none"
+        raise StepError(
+            f"sut: endpoint wants {wanted}; this step has: {there}. Name it in the step's "
+            "`services`, and by the parameter `service` where there are several"
+        )
+    url = known[name]
+    near = io.contract.pipeline != BY_HAND or urlsplit(url).hostname in _LOOPBACK
+    given = params.model_dump(include=set(Service.model_fields))
+    return Service(**given, name=name, url=url, same_host=near)
 
 
 def _progress(params: Params, io: StepIO, beat: Beat, phase: str, seconds: float) -> None:
@@ -174,6 +226,15 @@ def _tell(io: StepIO, run_: LoadgenRun) -> None:
             io.find(rule.rule, "warning", text, f"{run_.scenario} {run_.mode}")
     for error in run_.errors:
         io.find("loadgen_error", "error", error, f"{run_.scenario} {run_.mode}")
+    endpoint = run_.sut.get("endpoint")
+    if isinstance(endpoint, dict) and endpoint["retries"]:
+        io.find(
+            "endpoint_retries",
+            "warning",
+            f"{endpoint['retries']} requests of {endpoint['requests']} were sent again "
+            f"({endpoint['retried_for']}); the time is part of their queries' latencies",
+            f"{run_.scenario} {run_.mode}",
+        )
 
 
 STAGE = Stage(
@@ -181,6 +242,10 @@ STAGE = Stage(
     "Run one scenario with LoadGen, in accuracy or performance mode.",
     Params,
     run,
-    inputs={"dataset": "output of filter-coco", "model": "output of model fetch"},
+    inputs={
+        "dataset": "output of filter-coco",
+        "model": "output of model fetch; none for sut: endpoint",
+    },
     outputs={"logs": "LoadGen's logs, user.conf, run.json, latencies.npy"},
+    services="sut endpoint: the server that has the model, for example sut=http://127.0.0.1:8000",
 )

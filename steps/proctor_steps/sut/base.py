@@ -46,6 +46,13 @@ class Backend(ABC):
     def describe(self) -> dict[str, Any]:
         """What goes into the record: the library's version and the settings in effect."""
 
+    def at_once(self, workers: int) -> int:
+        """How many of so many workers' inferences it really does at a time."""
+        return max(1, workers)
+
+    def reset(self) -> None:  # noqa: B027 (most count nothing)
+        """Forget what was counted so far (after a warm-up)."""
+
 
 def make(name: str) -> Backend:
     """A backend by name; its library is imported only now.
