@@ -41,11 +41,8 @@ def read(root: Path) -> Dataset:
     Raises:
         DataError: no such file, not COCO, or no image in it.
     """
-    path = root / ANNOTATIONS
-    if not path.is_file():
-        raise DataError(f"the dataset has no {ANNOTATIONS}; give it the output of filter-coco")
+    content = load(root)
     try:
-        content = json.loads(path.read_bytes())
         images = tuple(_image(root, entry) for entry in content["images"])
         categories = tuple((int(c["id"]), str(c["name"])) for c in content["categories"])
     except (ValueError, KeyError, TypeError) as error:
@@ -53,6 +50,26 @@ def read(root: Path) -> Dataset:
     if not images:
         raise DataError(f"{ANNOTATIONS} lists no image; there is nothing to run on")
     return Dataset(root, images, categories)
+
+
+def load(root: Path) -> Any:
+    """The annotation file's value, less the outlines: most of the file, and nothing here uses them.
+
+    Raises:
+        DataError: no such file, or no JSON.
+    """
+    path = root / ANNOTATIONS
+    if not path.is_file():
+        raise DataError(f"the dataset has no {ANNOTATIONS}; give it the output of filter-coco")
+    try:
+        return json.loads(path.read_bytes(), object_hook=_without_outline)
+    except ValueError as error:
+        raise DataError(f"{ANNOTATIONS} is no COCO file: {type(error).__name__} {error}") from error
+
+
+def _without_outline(value: dict[str, Any]) -> dict[str, Any]:
+    value.pop("segmentation", None)
+    return value
 
 
 def require_files(dataset: Dataset) -> None:
