@@ -3,7 +3,8 @@
 A :class:`Benchmark` is bound to a dataset and a model's signature, which gives a :class:`Task`:
 the five verbs load, preprocess, postprocess, payload (and, on the benchmark, score). What is timed
 follows from MLPerf's rules: ``load`` and ``preprocess`` run in the query sample library's load,
-untimed; ``collate``, the model, ``postprocess`` and ``payload`` run inside the timed interval.
+untimed; putting the batch together, the model, ``postprocess`` and ``payload`` run inside the timed
+interval.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -70,7 +70,10 @@ class Task(ABC):
 
     @abstractmethod
     def preprocess(self, index: int, loaded: Any) -> Array:
-        """The model's input for one sample, without the batch dimension (untimed)."""
+        """The model's input for one sample, without the batch dimension (untimed).
+
+        Of the same shape and type for every sample.
+        """
 
     @abstractmethod
     def blank(self) -> Array:
@@ -86,11 +89,7 @@ class Task(ABC):
 
     @abstractmethod
     def payload(self, index: int, answer: Any) -> Array:
-        """The bytes that go to LoadGen for one sample, as a contiguous array (timed)."""
-
-    def collate(self, samples: Sequence[Array]) -> Array:
-        """The batch for the model (timed). One sample is passed on without a copy."""
-        return samples[0][np.newaxis] if len(samples) == 1 else np.stack(samples)
+        """The bytes that go to LoadGen for one sample: a contiguous, writable array (timed)."""
 
 
 class Benchmark(ABC):

@@ -49,9 +49,9 @@ class _Waiter:
         self._left = samples
         self._done.clear()
 
-    def complete(self, answers: Sequence[tuple[int, Array | None]]) -> None:
+    def complete(self, ids: Sequence[int], payloads: Sequence[Array | None]) -> None:
         with self._lock:
-            self._left -= len(answers)
+            self._left -= len(ids)
             if self._left <= 0:
                 self._done.set()
 

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from proctor_steps import benchmarks, rounds
@@ -33,7 +34,7 @@ from proctor_steps.sut.endpoint_backend import Endpoint, Service
 from proctor_steps.sut.local import Failure, LocalSut, loadgen_complete
 
 # Python hands the interpreter over every 5 ms by default: visible in a latency of milliseconds.
-_SWITCH_SECONDS = 0.0002
+SWITCH_SECONDS = 0.0002
 _PR_SET_PDEATHSIG = 1
 _SERVER_LATENCY_MS = 100.0
 _REQUESTS = 4
@@ -95,9 +96,8 @@ def main(argv: list[str]) -> None:
 
 def _execute(job: Job, pulse: Pulse) -> Outcome:
     import mlperf_loadgen as loadgen
-    import numpy as np
 
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    sys.setswitchinterval(SWITCH_SECONDS)
     pulse.enter(Phase.LOADING_MODEL)
     sut = _system(job, pulse, loadgen)
     calibration = _prepare(job, sut, pulse)
@@ -107,7 +107,7 @@ def _execute(job: Job, pulse: Pulse) -> Outcome:
     if sut.failure:
         return _failed(sut.failure.error, sut.failure.trace)
     if job.mode == "performance":
-        np.save(job.logs / "latencies.npy", sut.latencies.array())
+        np.save(job.logs / "latencies.npy", sut.latencies)
     described = {
         **sut.backend.describe(),
         "batch": sut.batch,
@@ -169,7 +169,7 @@ def _batch(job: Job, task: Task) -> int:
 
 def _try(task: Task, backend: base.Backend, batch: int, name: str) -> None:
     try:
-        outputs = backend.infer(task.collate([task.blank()] * batch))
+        outputs = backend.infer(np.stack([task.blank()] * batch))
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         shape = (batch, *task.blank().shape)

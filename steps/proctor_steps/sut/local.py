@@ -7,10 +7,13 @@ the run ends and the failure can be told.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 import traceback
+from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -19,10 +22,10 @@ import numpy as np
 
 from proctor_steps.benchmarks.base import Array, Task
 from proctor_steps.sut.base import Backend
+from proctor_steps.sut.samples import Samples
 
-# Answers (response id, payload or None) of one chunk of samples.
-Complete = Callable[[Sequence[tuple[int, Array | None]]], None]
-_FIRST_LATENCIES = 1 << 16
+# Takes the response ids of one chunk of samples and their payloads (``None``: no answer).
+Complete = Callable[[Sequence[int], Sequence[Array | None]], None]
 
 
 @dataclass(frozen=True)
@@ -33,31 +36,17 @@ class Failure:
     trace: str
 
 
-@dataclass
 class _Query:
-    """A query that is under way: when it was issued and how many samples are outstanding."""
+    """A query for the workers: they take chunks from ``starts`` until there are none."""
 
-    issued: int
-    outstanding: int
+    __slots__ = ("ids", "indices", "issued", "outstanding", "starts")
 
-
-class Latencies:
-    """Nanoseconds per query, in an array that grows by doubling: a write costs one store."""
-
-    def __init__(self) -> None:
-        self._values = np.zeros(_FIRST_LATENCIES, np.int64)
-        self.count = 0
-
-    def add(self, nanoseconds: int) -> None:
-        """Append one."""
-        if self.count == len(self._values):
-            self._values = np.concatenate([self._values, np.zeros_like(self._values)])
-        self._values[self.count] = nanoseconds
-        self.count += 1
-
-    def array(self) -> Array:
-        """Those recorded so far."""
-        return self._values[: self.count].copy()
+    def __init__(self, ids: Sequence[int], indices: Sequence[int], batch: int) -> None:
+        self.issued = time.perf_counter_ns()
+        self.ids, self.indices = ids, indices
+        self.outstanding = len(ids)
+        # The interpreter gives each start to one thread only.
+        self.starts = iter(range(0, len(ids), batch))
 
 
 class LocalSut:
@@ -89,9 +78,10 @@ class LocalSut:
         self.failure: Failure | None = None
         self.reset()
         self._beat, self._failed = beat, failed
-        self._loaded: dict[int, Array] = {}
+        self._library = Samples()
+        self._least = task.fixed_batch or 1
         self._lock = threading.Lock()
-        self._queue: SimpleQueue[tuple[_Query, Sequence[int], Sequence[int]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Query | None] = SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name=f"sut-{i}", daemon=True)
             for i in range(workers)
@@ -101,51 +91,57 @@ class LocalSut:
 
     def reset(self) -> None:
         """Forget what was counted and timed so far (after a warm-up)."""
-        self.latencies = Latencies()
-        self.queries = self.samples = 0
+        self._latencies = array("q")
+        self.samples = 0
+
+    @property
+    def queries(self) -> int:
+        """Queries answered."""
+        return len(self._latencies)
+
+    @property
+    def latencies(self) -> Array:
+        """Nanoseconds of each query answered, from its issue to its last answer."""
+        return np.array(self._latencies, np.int64)
 
     # -- the query sample library ------------------------------------------------------------
 
     def load(self, indices: Sequence[int]) -> None:
         """Read and preprocess samples into memory (untimed)."""
+        self._library.reserve(len(indices))
         for done, index in enumerate(indices, 1):
             if self.failure:
                 return
             try:
-                self._loaded[index] = self.task.preprocess(index, self.task.load(index))
+                self._library.put(index, self.task.preprocess(index, self.task.load(index)))
             except BaseException as error:
                 self._fail(error)
             self._beat(self.samples + done)
 
     def unload(self, indices: Sequence[int]) -> None:
         """Forget samples."""
-        for index in indices:
-            self._loaded.pop(index, None)
+        self._library.drop(indices)
 
     # -- queries -----------------------------------------------------------------------------
 
     def issue(self, ids: Sequence[int], indices: Sequence[int]) -> None:
         """One query of LoadGen: response ids and sample indices."""
-        query = _Query(time.perf_counter_ns(), len(ids))
-        size = self.batch
-        for start in range(0, len(ids), size):
-            chunk = (query, ids[start : start + size], indices[start : start + size])
-            if self._threads:
-                self._queue.put(chunk)
-            else:
-                self._answer(*chunk)
+        if not self._threads:
+            self._answer(ids, indices)
+            return
+        query = _Query(ids, indices, self.batch)
+        for _ in range(min(self.workers, -(-len(ids) // self.batch))):
+            self._queue.put(query)
 
     def flush(self) -> None:
         """Nothing is held back, so there is nothing to flush."""
 
     def run(self, indices: Sequence[int]) -> list[Array]:
-        """The timed work for one chunk: collate, infer, postprocess, payload."""
-        samples = [self._loaded[i] for i in indices]
-        if self.task.fixed_batch and len(samples) < self.task.fixed_batch:
-            samples += [samples[-1]] * (self.task.fixed_batch - len(samples))
-        batch = self.task.collate(samples)
-        answers = self.task.postprocess(self.backend.infer(batch), indices)
-        return [self.task.payload(i, a) for i, a in zip(indices, answers, strict=True)]
+        """The timed work for one chunk: batch, infer, postprocess, payload."""
+        task = self.task
+        batch = self._library.batch(indices, max(len(indices), self._least))
+        answers = task.postprocess(self.backend.infer(batch), indices)
+        return list(map(task.payload, indices, answers))
 
     def close(self) -> None:
         """Stop the worker threads."""
@@ -154,31 +150,54 @@ class LocalSut:
         for thread in self._threads:
             thread.join(timeout=5)
 
-    def _work(self) -> None:
-        while (chunk := self._queue.get()) is not None:
-            self._answer(*chunk)
+    def _answer(self, ids: Sequence[int], indices: Sequence[int]) -> None:
+        """A whole query on the thread that issues, which is the only one: no lock, no queue."""
+        issued = time.perf_counter_ns()
+        size, left = self.batch, len(ids)
+        for start in range(0, left, size):
+            stop = start + size
+            payloads = self._payloads(indices[start:stop])
+            left -= len(payloads)
+            self.samples += len(payloads)
+            if not left:
+                self._latencies.append(time.perf_counter_ns() - issued)
+            self._hand_over(ids[start:stop], payloads)
 
-    def _answer(self, query: _Query, ids: Sequence[int], indices: Sequence[int]) -> None:
-        payloads: Sequence[Array | None] = [None] * len(ids)
-        if self.failure is None:
-            try:
-                payloads = self.run(indices)
-            except BaseException as error:
-                self._fail(error)
-        self._count(query, len(ids))
-        try:
-            self.complete(list(zip(ids, payloads, strict=True)))
-        except BaseException as error:
-            self._fail(error)
+    def _work(self) -> None:
+        while (query := self._queue.get()) is not None:
+            for start in query.starts:
+                stop = start + self.batch
+                payloads = self._payloads(query.indices[start:stop])
+                self._count(query, len(payloads))
+                self._hand_over(query.ids[start:stop], payloads)
 
     def _count(self, query: _Query, done: int) -> None:
-        now = time.perf_counter_ns()
         with self._lock:
             self.samples += done
             query.outstanding -= done
-            if query.outstanding == 0:
-                self.queries += 1
-                self.latencies.add(now - query.issued)
+            if not query.outstanding:
+                self._latencies.append(time.perf_counter_ns() - query.issued)
+
+    def _payloads(self, indices: Sequence[int]) -> Sequence[Array | None]:
+        """One for each sample, whatever happens."""
+        if self.failure is None:
+            try:
+                payloads = self.run(indices)
+                if len(payloads) == len(indices):
+                    return payloads
+                raise ValueError(f"{len(payloads)} answers for {len(indices)} samples")
+            except BaseException as error:
+                self._fail(error)
+        return [None] * len(indices)
+
+    def _hand_over(self, ids: Sequence[int], payloads: Sequence[Array | None]) -> None:
+        try:
+            self.complete(ids, payloads)
+        except BaseException as error:
+            self._fail(error)
+            # A payload that is none: LoadGen has not seen any of this chunk.
+            with suppress(BaseException):
+                self.complete(ids, [None] * len(ids))
         self._beat(self.samples)
 
     def _fail(self, error: BaseException) -> None:
@@ -192,15 +211,12 @@ class LocalSut:
 def loadgen_complete(loadgen: Any) -> Complete:
     """Answers to LoadGen, without a copy: it takes its own before the call returns."""
     response, complete = loadgen.QuerySampleResponse, loadgen.QuerySamplesComplete
+    # Three times as fast as ``payload.ctypes.data``; it refuses what is not contiguous.
+    address, view = ctypes.addressof, ctypes.c_char.from_buffer
 
-    def answer(answers: Sequence[tuple[int, Array | None]]) -> None:
-        complete(
-            [
-                response(id_, 0, 0)
-                if payload is None
-                else response(id_, payload.__array_interface__["data"][0], payload.nbytes)
-                for id_, payload in answers
-            ]
-        )
+    def reply(id_: int, payload: Any) -> Any:
+        if payload is None or not payload.nbytes:
+            return response(id_, 0, 0)
+        return response(id_, address(view(payload)), payload.nbytes)
 
-    return answer
+    return lambda ids, payloads: complete(list(map(reply, ids, payloads)))
