@@ -276,6 +276,7 @@ def _by_hand(stage: Stage[Any], options: argparse.Namespace) -> int:
         step=stage.name.replace(" ", "-"),
         params={k: _value(v, fields[k].annotation) for k, v in given.items()},
         mounts=tuple(mounts),
+        services=dict(_service(text) for text in options.service_at),
     )
     outputs = [Path(mount.path) for mount in mounts if mount.kind == "output"]
     for path in outputs:
@@ -381,7 +382,7 @@ def _mount(kind: str, text: str, known: Mapping[str, str]) -> Mount:
 def _service(text: str) -> tuple[str, str]:
     name, _, url = text.partition("=")
     if not (name and url):
-        raise SystemExit(f"{text!r}: a service is given as NAME=URL")
+        raise _Unusable(f"--service-at {text!r}: write NAME=URL")
     return name, url
 
 

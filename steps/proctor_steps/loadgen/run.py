@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from proctor_steps import rounds
 from proctor_steps.benchmarks import BenchmarkName
@@ -83,16 +83,6 @@ class Params(StageParams):
         description="endpoint: how often a query is sent again where the connection was refused "
         "or lost, or the server had no room (503)",
     )
-
-    @model_validator(mode="after")
-    def _backend_where_it_runs(self) -> Params:
-        if (self.sut == "local") != (self.backend is not None):
-            raise ValueError(
-                "sut: local wants a backend"
-                if self.sut == "local"
-                else "sut: endpoint takes no backend, its server has one"
-            )
-        return self
 
 
 def run(params: Params, io: StepIO) -> None:
@@ -176,6 +166,9 @@ def _run_process(params: Params, io: StepIO, folder: Path, logs: Path, began: fl
 def _job(params: Params, io: StepIO, folder: Path, logs: Path) -> Job:
     given = params.model_dump(include=set(Job.model_fields) - {"model", "threads"})
     remote = params.sut == "endpoint"
+    if remote == (params.backend is not None):
+        wanted = "takes no backend: its server has one" if remote else "wants a backend"
+        raise StepError(f"parameters of {STAGE.name!r} do not fit: sut: {params.sut} {wanted}")
     return Job(
         **given,
         endpoint=_service(params, io) if remote else None,
