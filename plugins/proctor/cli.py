@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -84,7 +85,8 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
     for text in settings:
         name, equals, value = text.partition("=")
         if not (equals and name.strip()):
-            _fail(f"--set {text}: this is no NAME=VALUE")
+            shown = text if len(text) <= 60 else text[:60] + "…"
+            _fail(f"--set {shown}: this is no NAME=VALUE")
         found[name.strip()] = value
     return found
 
@@ -188,5 +190,36 @@ def _fail(*lines: str) -> NoReturn:
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    app()
+    """Entry point of the console script: an error of the machine or of the home is one sentence."""
+    _mend_streams()
+    try:
+        app()
+    except Exception as error:
+        told = _in_words(error)
+        if not told:
+            raise
+        typer.echo(told, err=True)
+        sys.exit(BAD_INPUT)
+
+
+def _in_words(error: Exception) -> str:
+    """What to tell a person, for errors that are no mistake of this program; else empty."""
+    from proctor.records.store import RecordError
+    from proctor.site.home import HomeError
+    from proctor_steps.trouble import explain
+
+    if isinstance(error, HomeError | RecordError):
+        return str(error)
+    if isinstance(error, OSError):
+        return explain(error, {}) or f"cannot read or write: {error}"
+    return ""
+
+
+def _mend_streams() -> None:
+    """Let no closed stream and no character that the terminal lacks end the program."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (till the end)
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_LONGEST = 4000  # characters of a path (PATH_MAX is 4096)
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -26,6 +27,8 @@ def find_spec(name: str) -> Path:
         FileNotFoundError: neither; the message lists the shipped ones.
     """
     path = Path(name)
+    if len(name) > _LONGEST or "\0" in name:
+        raise FileNotFoundError(f"'{name[:40]}…' has {len(name):,} characters: no path is so long")
     if path.is_file() or path.suffix in (".yaml", ".yml") or "/" in name:
         return path
     known = {item.stem: item for item in sorted(shipped("pipeline_specs").glob("*.yaml"))}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REMEDIES = {
-    **dict.fromkeys(_FULL, "make room there, then start this step again"),
+    **dict.fromkeys(_FULL, "make room there, and start again"),
     errno.EROFS: "it is mounted read-only; give another folder, or mount it for writing",
     errno.EACCES: "check its owner and its rights",
     errno.EPERM: "check its owner and its rights",

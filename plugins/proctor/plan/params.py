@@ -102,7 +102,8 @@ def _number(text: str) -> JsonValue:
 def _unknown(name: str, known: Mapping[str, Param], fixed: Mapping[str, JsonValue]) -> str:
     if name in fixed:
         return f"{name}: it is a build parameter, settled when the plan was made"
-    return f"{name}: there is no such parameter; {did_you_mean(name, known)}"
+    shown = name if len(name) <= 60 else f"{name[:60]}…"
+    return f"{shown}: there is no such parameter; {did_you_mean(name, known)}"
 
 
 def _help(param: Param) -> str:

@@ -110,7 +110,7 @@ class RunRecord:
             except ValidationError as error:
                 raise RecordError(
                     f"{self.path}:{number}: no record line ({error.errors()[0]['msg']}); "
-                    "the file was damaged or edited"
+                    "the file was damaged or edited: restore it, or move the run's folder away"
                 ) from error
 
     def header(self) -> Line:
@@ -120,7 +120,9 @@ class RunRecord:
             RecordError: the run has not begun.
         """
         for line in self._read():
-            return line
+            if line.kind == "header":
+                return line
+            break
         raise RecordError(f"run {self.run} of {self.pipeline} has no record in {self.folder}")
 
     def params(self) -> dict[str, JsonValue]:
@@ -137,7 +139,12 @@ class RunRecord:
         """What is wrong with the chain of digests, in words; empty where nothing is."""
         problems, previous = [], b""
         for number, raw in enumerate(self.path.read_bytes().split(b"\n")[:-1], start=1):
-            line = Line.model_validate_json(raw)
+            try:
+                line = Line.model_validate_json(raw)
+            except ValidationError:
+                problems.append(f"{self.path}:{number}: no record line")
+                previous = raw
+                continue
             expected = hashlib.sha256(previous).hexdigest() if previous else _FIRST
             if line.prev_digest != expected:
                 problems.append(f"{self.path}:{number}: does not follow the line before it")
@@ -190,9 +197,14 @@ class RecordStore:
         raw = path.read_bytes()
         if hashlib.sha256(raw).hexdigest() != digest:
             raise RecordError(f"{path} was changed: its digest is not its name")
-        return Plan.model_validate_json(raw)
+        try:
+            return Plan.model_validate_json(raw)
+        except ValidationError as error:
+            raise RecordError(f"{path} is no plan that this version reads") from error
 
     def _plan_path(self, digest: str) -> Path:
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise RecordError(f"{digest[:80]!r} is no plan's digest; the record was damaged")
         return self.home / "plans" / f"{digest}.json"
 
 
@@ -217,4 +229,10 @@ def _drop_torn_line(file: BinaryIO) -> bytes:
 
 
 def _seq(raw: bytes) -> int:
-    return Line.model_validate_json(raw).seq if raw else 0
+    try:
+        return Line.model_validate_json(raw).seq if raw else 0
+    except ValidationError as error:
+        raise RecordError(
+            "the record's last line is none of ours, so nothing can follow it; the file was "
+            "damaged or edited: restore it, or move the run's folder away"
+        ) from error

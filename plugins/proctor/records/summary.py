@@ -40,7 +40,7 @@ def summarise(store: RecordStore, record: RunRecord) -> dict[str, Any]:
         "params": header.data.get("params"),
         "steps": steps,
         **figures(plan, by_step),
-        "approvals": [x.data["answer"] for x in lines if x.kind == "approval"],
+        "approvals": [x.data.get("answer") for x in lines if x.kind == "approval"],
     }
 
 

@@ -30,6 +30,10 @@ RUNTIME_VARIABLE = "PROCTOR_RUNTIME"
 SLOTS_VARIABLE = "PROCTOR_SLOTS"
 
 
+class HomeError(ValueError):
+    """The home folder, or a file that a person keeps in it, cannot be used; it says which."""
+
+
 class SourceRefused(Exception):
     """A ``file://`` parameter names a place that the site does not allow, or that is not there."""
 
@@ -55,7 +59,21 @@ class Home:
         return cls(Path(os.environ.get(HOME_VARIABLE) or ".proctor").resolve())
 
     def create(self) -> None:
-        """Make the folder, for its owner alone, and keep it out of version control."""
+        """Make the folder, for its owner alone, and keep it out of version control.
+
+        Raises:
+            HomeError: it cannot be made, or not be written to.
+        """
+        try:
+            self._create()
+        except OSError as error:
+            at = f" at {error.filename}" if error.filename not in (None, str(self.path)) else ""
+            raise HomeError(
+                f"{self.path} cannot be the home: {error.strerror}{at}; give a folder of your own, "
+                f"on a disk with room, by --home or ${HOME_VARIABLE}"
+            ) from error
+
+    def _create(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         # Services run as another user when the owner is root, so they must be able to pass through.
         self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
@@ -71,10 +89,15 @@ class Home:
 
     def pipelines(self) -> dict[str, Registered]:
         """The pipelines this site knows, by name."""
-        return {
-            name: Registered(name, Path(entry["spec"]), entry.get("build") or {})
-            for name, entry in sorted(self._read("pipelines.json").items())
-        }
+        known = self._read("pipelines.json")
+        try:
+            return {
+                name: Registered(name, Path(entry["spec"]), dict(entry.get("build") or {}))
+                for name, entry in sorted(known.items())
+            }
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            place = self.path / "pipelines.json"
+            raise HomeError(f"{place}: an entry names no spec; move the file away") from error
 
     def register(self, name: str, spec: Path, build: Mapping[str, JsonValue]) -> None:
         """Make a pipeline known, or change its file or build parameters."""
@@ -127,9 +150,12 @@ class Home:
         try:
             content = json.loads(path.read_text()) if path.is_file() else {}
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{error.lineno}:{error.colno}: {error.msg}") from error
+            place = f"{path}:{error.lineno}:{error.colno}"
+            raise HomeError(f"{place}: {error.msg}; mend the file, or move it away") from error
+        except (ValueError, RecursionError) as error:
+            raise HomeError(f"{path}: no JSON ({error}); mend the file, or move it away") from error
         if not isinstance(content, dict):
-            raise ValueError(f"{path}:1:1: must hold a JSON object")
+            raise HomeError(f"{path}:1:1: must hold a JSON object; mend it, or move it away")
         return content
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:

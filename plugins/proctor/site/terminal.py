@@ -155,7 +155,7 @@ def _cells(run: Mapping[str, Any] | None, score: Mapping[str, Any] | None) -> tu
     if score is None:
         return result, valid, "–", "–"
     value = f"{score['metric']} {score['value']:.4f}"
-    return result, valid, value, f"{score['samples']} of {score['expected_samples']}"
+    return result, valid, value, f"{score.get('samples')} of {score.get('expected_samples')}"
 
 
 def _rules_missed(console: Console, runs: list[Mapping[str, Any]]) -> None:

@@ -52,6 +52,8 @@ def read_text(path: Path, file: str) -> str:
     try:
         if path.is_dir():
             raise Unreadable(Problem(start, "this is a folder", "name the YAML file in it"))
+        if path.exists() and not path.is_file():  # a pipe might never answer, a device never end
+            raise Unreadable(Problem(start, "this is no plain file", "name a YAML file"))
         with path.open("rb") as handle:
             raw = handle.read(MAX_BYTES + 1)
         size = path.stat().st_size

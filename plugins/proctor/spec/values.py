@@ -49,7 +49,7 @@ def misfit(param: ParamLike, value: JsonValue) -> tuple[str, str] | None:
 
 
 def _number(param: ParamLike, value: JsonValue) -> tuple[str, str] | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
         return f"must be a number, {_is(value)}", ""
     if param.type == "integer" and not isinstance(value, int):
         return f"must be a whole number, {_is(value)}", ""
@@ -58,6 +58,13 @@ def _number(param: ParamLike, value: JsonValue) -> tuple[str, str] | None:
     if param.maximum is not None and value > param.maximum:
         return f"must be at most {param.maximum:g}, {_is(value)}", ""
     return None
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond what a float holds
+        return False
 
 
 def _choices(param: ParamLike, value: JsonValue) -> tuple[str, str] | None:
@@ -81,7 +88,11 @@ def _one_of(param: ParamLike, value: JsonValue) -> tuple[str, str] | None:
 
 
 def _uri(value: str) -> tuple[str, str] | None:
-    if "@" in urlsplit(value).netloc:
+    try:
+        place = urlsplit(value).netloc
+    except ValueError as error:  # brackets that no address has
+        return f"is no URI ({error})", "check how it is written"
+    if "@" in place:
         # It would stand in the record and in Airflow's pages, so it is not even repeated here.
         return "must hold no user name or password", "put them into a secret file of the site"
     if not value or value.startswith(SCHEMES):
