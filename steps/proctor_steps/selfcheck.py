@@ -9,11 +9,14 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue
 
@@ -28,6 +31,7 @@ class Params(StageParams):
     children: int = Field(default=0, description="sleepers to start, each in a session of its own")
     ignore_term: bool = Field(default=False, description="do not end at SIGTERM")
     look: list[str] = Field(default=[], description="paths to try to write, and environment")
+    reach: list[str] = Field(default=[], description="host:port to try to connect to")
     allocate_mb: int = Field(default=0, description="MiB of memory to fill")
     seconds: float = Field(default=0, description="then work so long")
     files: dict[str, dict[str, str]] = Field(default={}, description="output -> file -> text")
@@ -71,11 +75,29 @@ def _look(params: Params, io: StepIO) -> dict[str, JsonValue]:
     return {
         "inputs": inputs,
         "source": _texts(Path(params.source.removeprefix("file://"))) if params.source else None,
+        "services": {name: _get(url) for name, url in io.contract.services.items()},
+        "reached": [place for place in params.reach if _reached(place)],
         "uid": os.getuid(),
         "environment": [*sorted(os.environ)],
         "writable": [path for path in params.look if _writable(Path(path))],
         "interfaces": [*sorted(p.name for p in Path("/sys/class/net").glob("*"))],
     }
+
+
+def _get(url: str) -> str:
+    parts = urlsplit(url)
+    connection = HTTPConnection(str(parts.hostname), parts.port, timeout=10)
+    connection.request("GET", "/")
+    return connection.getresponse().read().decode()
+
+
+def _reached(place: str) -> bool:
+    host, _, port = place.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def _texts(path: Path) -> dict[str, JsonValue] | str:

@@ -27,6 +27,7 @@ GOLDEN = [
     ROOT / "pipeline_specs" / "yolo-coco.yaml",
     SPECS / "matrix.yaml",
     SPECS / "medperf-line.yaml",
+    SPECS / "services.yaml",
 ]
 
 

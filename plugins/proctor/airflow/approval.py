@@ -16,8 +16,9 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
 from proctor.airflow import instance
-from proctor.airflow.attempts import StepRun, refresh_summary
+from proctor.airflow.attempts import StepRun
 from proctor.airflow.evidence import StepRefused, evidence_digest
+from proctor.airflow.recorded import refresh_summary
 from proctor.plan.model import Plan
 from proctor.records.approvals import SigningKey, record_answer
 from proctor.records.figures import figure

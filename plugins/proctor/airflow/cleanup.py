@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from proctor.airflow.attempts import StepRun
+from proctor.airflow.recorded import Recorded
+from proctor.airflow.services import ServiceRun
 from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.base import EngineError, RequestRefused, Runtime
 from proctor.runtime.choose import make
@@ -39,11 +41,11 @@ def remove_orphans(home: Home, runtime: Runtime) -> list[str]:
         runtime.stop(handle)
         runtime.remove(handle)
         said.append(f"removed {handle.pipeline}/{handle.run}/{handle.step}, which no run wants")
-    return said
+    return said + runtime.sweep()
 
 
-def step_runs(home: Home, record: RunRecord, fallback: str) -> list[StepRun]:
-    """Every step of a run that has begun, on the runtime that the run began with.
+def step_runs(home: Home, record: RunRecord, fallback: str) -> list[Recorded]:
+    """Every step and service of a run that has begun, on the runtime that the run began with.
 
     Raises:
         RecordError: the record or its plan cannot be read.
@@ -51,4 +53,8 @@ def step_runs(home: Home, record: RunRecord, fallback: str) -> list[StepRun]:
     header = record.header()
     plan = home.records.plan(header.plan_digest)
     runtime = make(str(header.data.get("runtime", fallback)), home.path)
-    return [StepRun(home, plan, step, record, runtime) for step in plan.steps]
+    # Steps first: one that lost its service would fail before it is ended.
+    return [
+        *(StepRun(home, plan, step, record, runtime) for step in plan.steps),
+        *(ServiceRun(home, plan, service, record, runtime) for service in plan.services),
+    ]

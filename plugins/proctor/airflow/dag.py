@@ -13,6 +13,7 @@ from proctor.airflow import begin, instance
 from proctor.airflow.approval import ApprovalGate
 from proctor.airflow.begin import BeginOperator
 from proctor.airflow.operator import StepOperator
+from proctor.airflow.stop import StopOperator
 from proctor.plan import model
 from proctor.plan.compile import load_plan
 from proctor.plan.params import ParamErrors
@@ -88,7 +89,8 @@ def _groups(plan: model.Plan) -> dict[str, TaskGroup]:
 def nearest_upstream(plan: model.Plan) -> dict[str, list[str]]:
     """Upstream steps without those that another upstream waits for anyway: a graph one can read.
 
-    Nothing runs earlier for it: a failure or a wait comes through the steps in between.
+    Nothing runs earlier for it: a failure or a wait comes through the steps in between. It does
+    not for what runs after failures, too: a stop waits for each of its steps itself.
     """
     bit = {step.id: 1 << index for index, step in enumerate(plan.steps)}
     before: dict[str, int] = {}
@@ -97,7 +99,8 @@ def nearest_upstream(plan: model.Plan) -> dict[str, list[str]]:
         farther = 0
         for id in step.upstream:
             farther |= before[id]
-        nearest[step.id] = [id for id in step.upstream if not farther & bit[id]]
+        keeps = step.kind == "stop"
+        nearest[step.id] = [id for id in step.upstream if keeps or not farther & bit[id]]
         before[step.id] = farther
         for id in step.upstream:
             before[step.id] |= bit[id]
@@ -109,11 +112,15 @@ def _task(plan: model.Plan, step: model.PlanStep, group: TaskGroup | None) -> Ba
         "task_id": step.id,
         "task_display_name": step.label,
         "task_group": group,
-        # A skipped scenario must not skip what gathers the others; a failed one must stop it.
-        "trigger_rule": "none_failed",
         "plan": plan,
         "step_id": step.id,
     }
+    if step.kind == "stop":
+        stop = StopOperator(pool=instance.POOL, **common)
+        stop.as_teardown(on_failure_fail_dagrun=False)
+        return stop
+    # A skipped scenario must not skip what gathers the others; a failed one must stop it.
+    common["trigger_rule"] = "none_failed"
     if step.kind == "approval":
         return ApprovalGate(**common)
     slots = instance.slots() if step.exclusive else 1

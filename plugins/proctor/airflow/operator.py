@@ -38,6 +38,7 @@ class StepOperator(BaseOperator):
         self._handle: Handle | None = None
         self._run: StepRun | None = None
         self._log_position = ""
+        self._starting = False
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Start the step, or take it up where it is."""
@@ -45,7 +46,9 @@ class StepOperator(BaseOperator):
         try:
             run.check_plan()
             run.check_selected()
+            self._starting = True
             taken = run.take_up_or_start()
+            self._starting = False
         except StepSkipped as skipped:
             raise AirflowSkipException(str(skipped)) from None
         except (StepRefused, RecordError) as refused:
@@ -71,6 +74,9 @@ class StepOperator(BaseOperator):
         """A person cleared or marked the task while a worker waited: end the container."""
         if self._run and self._handle:
             self._run.cancel(self._handle)
+        elif self._starting:
+            # It may wait for a service for long, and must not start anything any more.
+            raise AirflowFailException("the task was ended before its step had started")
 
     def _wait(self, run: StepRun, handle: Handle) -> dict[str, Any]:
         self._run, self._handle = run, handle

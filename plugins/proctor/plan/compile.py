@@ -20,6 +20,7 @@ from proctor.plan.model import (
     Param,
     Plan,
     PlannedOutput,
+    PlannedService,
     PlanStep,
     Resources,
     Select,
@@ -31,7 +32,15 @@ from proctor.spec import graph
 from proctor.spec.document import DataPath
 from proctor.spec.errors import Problem, SpecErrors
 from proctor.spec.load import load_pipeline
-from proctor.spec.model import ParamSpec, Pipeline, Reuse, SourceRef, Step
+from proctor.spec.model import (
+    InputSpec,
+    ParamSpec,
+    Pipeline,
+    Reuse,
+    Service,
+    SourceRef,
+    Step,
+)
 
 IN = "/proctor/in"
 OUT = "/proctor/out"
@@ -66,13 +75,16 @@ def compile(pipeline: Pipeline, build_params: Mapping[str, JsonValue] | None = N
     specs = pipeline.params
     build = {name: param for name, param in specs.items() if param.when == "build"}
     values = resolve_params([_param(n, p) for n, p in build.items()], build_params or {})
+    compiler = _Compiler(pipeline, values)
+    steps = compiler.steps()
     plan = Plan(
         pipeline=pipeline.pipeline,
         title=pipeline.title,
         description=pipeline.description,
         params=tuple(_param(n, p) for n, p in specs.items() if p.when == "run"),
         build_params=dict(sorted(values.items())),
-        steps=_Compiler(pipeline, values).steps(),
+        steps=steps,
+        services=compiler.planned_services(steps),
     )
     return plan
 
@@ -120,6 +132,7 @@ class _Compiler:
         self.cells: dict[str, tuple[Cell, ...]] = {}
         self.done: dict[str, PlanStep] = {}
         self.gates: dict[str, frozenset[str]] = {}
+        self.services: dict[str, PlannedService] = {}
 
     def steps(self) -> tuple[PlanStep, ...]:
         """Every plan step, each behind its upstreams, otherwise by id."""
@@ -130,6 +143,8 @@ class _Compiler:
             raise SpecErrors(
                 [Problem(at, message, "make the matrices smaller")], self.pipeline.pipeline
             )
+        services = sorted(self.pipeline.services.items())
+        self.services = {name: self._service(name, service) for name, service in services}
         for id in graph.order(self.before):
             for cell in self.cells[id]:
                 step = self._step(self.spec[id], cell)
@@ -139,6 +154,7 @@ class _Compiler:
                 self.done[step.id] = step
         if self.problems:
             raise SpecErrors(self.problems, self.pipeline.pipeline)
+        self.done |= {service.stop: self._stop(service) for service in self.services.values()}
         order = graph.order({id: step.upstream for id, step in self.done.items()})
         return tuple(self.done[id] for id in order)
 
@@ -166,7 +182,7 @@ class _Compiler:
     # --- one step --------------------------------------------------------------------------------
 
     def _step(self, step: Step, cell: Cell) -> PlanStep:
-        inputs = tuple(self._inputs(step, cell))
+        inputs = tuple(self._inputs(step.id, step.all_inputs, cell))
         evidence = tuple(self._evidence(step))
         upstream = self._upstream(step, cell, inputs, evidence)
         required = self._required(upstream)
@@ -191,6 +207,7 @@ class _Compiler:
             secrets=step.secrets,
             runs_on=step.runs_on,
             resources=Resources(**step.resources.model_dump()),
+            services=tuple(sorted(set(step.services))),
             reuse=self._reuse(step, required),
             network=step.network,
             exclusive=step.exclusive,
@@ -201,33 +218,81 @@ class _Compiler:
         self.gates[planned.id] = frozenset(own | set(planned.required_approvals))
         return planned
 
-    def _inputs(self, step: Step, cell: Cell) -> Iterator[Input]:
-        for name, (path, item) in sorted(step.all_inputs.items()):
+    # --- services --------------------------------------------------------------------------------
+
+    def _service(self, name: str, service: Service) -> PlannedService:
+        inputs = tuple(self._inputs(name, service.all_inputs, Cell()))
+        return PlannedService(
+            id=name,
+            step=name,
+            title=str(self._fill(service.title, Cell())),
+            image=str(self._fill(service.image, Cell())),
+            command=tuple(str(self._fill(word, Cell())) for word in service.command),
+            params={key: self._fill(service.params[key], Cell()) for key in sorted(service.params)},
+            inputs=inputs,
+            upstream=tuple(sorted({source.step for item in inputs for source in item.sources})),
+            resources=Resources(**service.resources.model_dump()),
+            reuse="never",
+            deadline_seconds=0,
+            port=service.port,
+            ready=service.ready,
+            ready_seconds=service.ready_within,
+        )
+
+    def planned_services(self, steps: tuple[PlanStep, ...]) -> tuple[PlannedService, ...]:
+        """The services, each as quiet and as bound to its run as the steps that use it."""
+        found = []
+        for service in self.services.values():
+            users = [step for step in steps if service.id in step.services and step.image]
+            known = {
+                "required_approvals": self._required(service.upstream),
+                "exclusive": any(step.exclusive for step in users),
+                "reuse": "within_run" if any(s.reuse == "within_run" for s in users) else "never",
+            }
+            found.append(service.model_copy(update=known))
+        return tuple(found)
+
+    def _stop(self, service: PlannedService) -> PlanStep:
+        users = sorted(id for id, step in self.done.items() if service.id in step.services)
+        return PlanStep(
+            id=service.stop,
+            step=service.stop,
+            kind="stop",
+            title=f"Stop {service.label}",
+            services=(service.id,),
+            upstream=tuple(users),
+            reuse="never",
+        )
+
+    # --- what is read ----------------------------------------------------------------------------
+
+    def _inputs(
+        self, id: str, inputs: Mapping[str, tuple[DataPath, InputSpec]], cell: Cell
+    ) -> Iterator[Input]:
+        for name, (path, item) in sorted(inputs.items()):
             assert item.source is not None  # noqa: S101 - refused() has seen to it
             fan_in = self._fans_in(item.source.step, cell)
             yield Input(
                 name=name,
                 mount_path=item.mount_path or f"{IN}/{name}",
-                sources=tuple(self._sources(item.source, step, cell, path)),
+                sources=tuple(self._sources(item.source, id, cell, path)),
                 fan_in=fan_in,
             )
 
     def _fans_in(self, source: str, cell: Cell) -> bool:
         return bool(set(self.spec[source].matrix) - set(cell.values))
 
-    def _sources(
-        self, source: SourceRef, step: Step, cell: Cell, path: DataPath
-    ) -> Iterator[Source]:
+    def _sources(self, source: SourceRef, id: str, cell: Cell, path: DataPath) -> Iterator[Source]:
         """The source's cells that agree with this cell on the axes that both have."""
         found = list(self._agreeing(source.step, cell))
         if not found:
-            message = f"{source.step!r} has no cell for {step.id}.{cell.name()}"
-            self._problem(step.id, path, message, "give both steps the same axis")
+            message = f"{source.step!r} has no cell for {id}.{cell.name()}"
+            self._problem(id, path, message, "give both steps the same axis")
         for other in found:
             name = other.name()
-            id = f"{source.step}.{name}" if name else source.step
+            full = f"{source.step}.{name}" if name else source.step
             short = other.name(besides=frozenset(cell.values))
-            yield Source(step=id, output=source.output, cell=short)
+            yield Source(step=full, output=source.output, cell=short)
 
     def _agreeing(self, id: str, cell: Cell) -> Iterator[Cell]:
         mine = cell.values
@@ -238,13 +303,14 @@ class _Compiler:
     def _evidence(self, step: Step) -> Iterator[Source]:
         for index, source in enumerate(step.approval.evidence if step.approval else ()):
             path: DataPath = ("approval", "evidence", index)
-            yield from self._sources(source, step, Cell(), path)
+            yield from self._sources(source, step.id, Cell(), path)
 
     def _upstream(
         self, step: Step, cell: Cell, inputs: tuple[Input, ...], evidence: tuple[Source, ...]
     ) -> tuple[str, ...]:
         ids = {source.step for item in inputs for source in item.sources}
         ids |= {source.step for source in evidence}
+        ids |= {id for name in step.services for id in self.services[name].upstream}
         for before in set(self.before[step.id]) - graph.sources(step):
             for other in self._agreeing(before, cell):
                 name = other.name()
@@ -319,5 +385,6 @@ class _Compiler:
         return _FILLED_IN.sub(lambda match: str(known(match)), text)
 
     def _problem(self, id: str, path: DataPath, message: str, remedy: str = "") -> None:
-        at = self.pipeline.where("steps", self.number[id], *path)
+        whose: DataPath = ("steps", self.number[id]) if id in self.number else ("services", id)
+        at = self.pipeline.where(*whose, *path)
         self.problems.append(Problem(at, message, remedy))

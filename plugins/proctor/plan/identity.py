@@ -25,12 +25,14 @@ def step_identity(
     host_fingerprint: Mapping[str, Any] | None = None,
     approvals: Sequence[str] = (),
     source_versions: Mapping[str, str] | None = None,
+    services: Mapping[str, str] | None = None,
 ) -> str:
     """The identity of a step of a run, in hexadecimal.
 
     ``command`` and ``params`` are resolved. ``image_identity`` is the runtime's word for the code.
     ``input_digests``: ``name`` or ``name/cell`` -> digest. ``approvals``: digests of the answers
     that the step is told. ``source_versions``: what a fetch found its source to be (sha256, ETag).
+    ``services``: name -> identity of the services that it uses.
 
     Raises:
         ValueError: a measuring step without the host's fingerprint.
@@ -48,6 +50,8 @@ def step_identity(
         "approvals": sorted(approvals),
         "sources": dict(source_versions or {}),
     }
+    if services:
+        parts["services"] = dict(services)
     if step.reuse == "within_run":
         if not host_fingerprint:
             raise ValueError(f"step {step.id}: a measurement needs the host's fingerprint")

@@ -99,12 +99,16 @@ class Gate(PlanModel):
 
 
 class PlanStep(PlanModel):
-    """One task. ``id`` is ``step`` or, for a member of a matrix, ``step.cell``."""
+    """One task. ``id`` is ``step`` or, for a member of a matrix, ``step.cell``.
+
+    ``kind`` ``stop``: ends the service in ``services`` when every step that uses it is over,
+    whatever became of them. ``deadline_seconds`` 0: none.
+    """
 
     id: str
     step: str
     cell: str = ""
-    kind: Literal["container", "approval"] = "container"
+    kind: Literal["container", "approval", "stop", "service"] = "container"
     title: str = ""
     image: str = ""
     command: tuple[str, ...] = ()
@@ -135,6 +139,25 @@ class PlanStep(PlanModel):
         return name if not self.cell or self.cell in name else f"{name}: {self.cell}"
 
 
+class PlannedService(PlanStep):
+    """What runs beside the steps that name it, from the first one's start until its stop.
+
+    It is described as a step is, and is no task: whichever step needs it first starts it.
+    ``upstream``: the steps whose outputs it reads. ``port``: where it listens. ``ready``: the path
+    whose GET is answered with 2xx when it is ready; "": when the port takes a connection.
+    """
+
+    kind: Literal["service"] = "service"
+    port: int
+    ready: str = ""
+    ready_seconds: float = 120.0
+
+    @property
+    def stop(self) -> str:
+        """The id of the step that ends it."""
+        return f"stop-{self.id}"
+
+
 class Plan(PlanModel):
     """A compiled pipeline. ``steps`` is sorted so that every step stands behind its upstreams."""
 
@@ -145,6 +168,7 @@ class Plan(PlanModel):
     params: tuple[Param, ...] = ()
     build_params: dict[str, JsonValue] = Field(default_factory=dict)
     steps: tuple[PlanStep, ...]
+    services: tuple[PlannedService, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -162,6 +186,14 @@ class Plan(PlanModel):
             KeyError: the plan has none.
         """
         return self._by_id[id]
+
+    def service(self, id: str) -> PlannedService:
+        """The service of that id.
+
+        Raises:
+            KeyError: the plan has none.
+        """
+        return {service.id: service for service in self.services}[id]
 
     @cached_property
     def _by_id(self) -> dict[str, PlanStep]:

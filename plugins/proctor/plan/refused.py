@@ -6,21 +6,23 @@ from collections.abc import Iterator
 
 from proctor.spec.document import DataPath
 from proctor.spec.errors import Problem
-from proctor.spec.model import Pipeline, Step
+from proctor.spec.model import Pipeline, Service, Step
 
 
 def refused(pipeline: Pipeline) -> Iterator[Problem]:
     """One problem for each use of something that does not work yet."""
-    for key in ("schedule", "services", "conditions", "partition_def", "per_subject_def"):
+    for key in ("schedule", "conditions", "partition_def", "per_subject_def"):
         if getattr(pipeline, key):
             yield _not_yet(pipeline, (key,))
     for number, step in enumerate(pipeline.steps):
         yield from _step(pipeline, ("steps", number), step)
+    for name, service in pipeline.services.items():
+        yield from _unbound(pipeline, ("services", name), service)
     yield from _shared(pipeline)
 
 
 def _step(pipeline: Pipeline, path: DataPath, step: Step) -> Iterator[Problem]:
-    for key in ("partition", "per_subject", "limit", "review", "services"):
+    for key in ("partition", "per_subject", "limit", "review"):
         if getattr(step, key):
             yield _not_yet(pipeline, (*path, key))
     if step.type == "dummy":
@@ -31,7 +33,11 @@ def _step(pipeline: Pipeline, path: DataPath, step: Step) -> Iterator[Problem]:
         at = pipeline.where(*path, "runs_on")
         message = f"there is no host or queue {step.runs_on!r}: steps run on this machine only"
         yield Problem(at, message, "write 'local' or leave it out")
-    for name, (below, item) in step.all_inputs.items():
+    yield from _unbound(pipeline, path, step)
+
+
+def _unbound(pipeline: Pipeline, path: DataPath, reader: Step | Service) -> Iterator[Problem]:
+    for name, (below, item) in reader.all_inputs.items():
         if item.source is None:
             at = pipeline.where_key(*path, *below)
             message = f"the input {name!r} comes from no step, and sites cannot bind mounts yet"
@@ -52,24 +58,27 @@ def _shared(pipeline: Pipeline) -> Iterator[Problem]:
                 remedy = "shared directories do not work yet; give each output its own name"
                 yield Problem(at, message, remedy)
             owner.setdefault(name, step.id)
-        yield from _in_place(pipeline, number, step)
+        yield from _in_place(pipeline, ("steps", number), step.id, step)
+    for name, service in pipeline.services.items():
+        yield from _in_place(pipeline, ("services", name), name, service)
 
 
-def _in_place(pipeline: Pipeline, number: int, step: Step) -> Iterator[Problem]:
+def _in_place(
+    pipeline: Pipeline, path: DataPath, id: str, reader: Step | Service
+) -> Iterator[Problem]:
     taken: dict[str, str] = {}
-    mounts = [*_places(step)]
-    for path, name, place in mounts:
+    for below, name, place in _places(reader):
         if place in taken:
-            at = pipeline.where("steps", number, *path)
-            message = f"{taken[place]!r} and {name!r} of {step.id!r} have the same place {place}"
+            at = pipeline.where(*path, *below)
+            message = f"{taken[place]!r} and {name!r} of {id!r} have the same place {place}"
             yield Problem(at, message, "give each mount a place of its own")
         taken.setdefault(place, name)
 
 
-def _places(step: Step) -> Iterator[tuple[DataPath, str, str]]:
-    for name, (path, item) in step.all_inputs.items():
+def _places(reader: Step | Service) -> Iterator[tuple[DataPath, str, str]]:
+    for name, (path, item) in reader.all_inputs.items():
         yield path, name, item.mount_path or f"/proctor/in/{name}"
-    for name, (path, output) in step.all_outputs.items():
+    for name, (path, output) in reader.all_outputs.items() if isinstance(reader, Step) else ():
         yield path, name, output.mount_path or f"/proctor/out/{name}"
 
 

@@ -120,7 +120,9 @@ class Attempt:
         finally:
             os.close(handle)
 
-    def prepare(self, request: StartRequest, store: LocalArtifacts, *, container: bool) -> None:
+    def prepare(
+        self, request: StartRequest, store: LocalArtifacts, *, container: bool, listen: str = ""
+    ) -> None:
         """Make the folder afresh, stage the outputs, write the contract.
 
         Raises:
@@ -139,7 +141,7 @@ class Attempt:
         if request.cache:
             (self.home / "cache").mkdir(parents=True, exist_ok=True)
         mounts = self._mounts(request, staged, inputs, container)
-        made = _contract(request, mounts, container)
+        made = _contract(request, mounts, container, listen)
         contract.dump(self.step_dir, contract.CONTRACT_FILE, made)
         self.write("request.json", request.model_dump(mode="json"))
 
@@ -205,12 +207,14 @@ def stamp(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
 
 
-def deadline(started: datetime, seconds: float) -> datetime:
-    """When an attempt's time is over."""
-    return started + timedelta(seconds=seconds)
+def deadline(started: datetime, seconds: float) -> str:
+    """When an attempt's time is over; "" where it has none."""
+    return stamp(started + timedelta(seconds=seconds)) if seconds else ""
 
 
-def _contract(request: StartRequest, mounts: Iterator[Mount], container: bool) -> Contract:
+def _contract(
+    request: StartRequest, mounts: Iterator[Mount], container: bool, listen: str
+) -> Contract:
     params = dict(request.params)
     for given in request.sources:
         # Only the container sees the source under another name.
@@ -226,6 +230,8 @@ def _contract(request: StartRequest, mounts: Iterator[Mount], container: bool) -
         deadline_seconds=request.deadline_seconds,
         seed=request.seed,
         approvals=request.approvals,
+        services=request.services,
+        listen=listen,
     )
 
 
@@ -239,7 +245,7 @@ def _refuse_impossible(request: StartRequest) -> None:
     names = [output.name for output in request.outputs]
     if len(set(names)) != len(names):
         raise RequestRefused(f"outputs {names}: each name may be given once")
-    if request.deadline_seconds <= 0:
+    if request.deadline_seconds < 0 or not (request.deadline_seconds or request.listening):
         raise RequestRefused(f"deadline {request.deadline_seconds}: give a positive time")
     try:
         for name in names:

@@ -55,8 +55,20 @@ class HostSource(RuntimeModel):
     mount_path: str
 
 
+class Listening(RuntimeModel):
+    """What makes a service of a request: its port, and the path that tells when it is ready."""
+
+    port: int
+    ready: str = ""
+
+
 class StartRequest(RuntimeModel):
-    """All that a runtime needs to start one attempt of one step."""
+    """All that a runtime needs to start one attempt of one step, or of one service.
+
+    ``services``: those that a step uses, name -> the URL of their handle. ``listening``: this is a
+    service; steps of its run reach it under ``step``, its name. ``deadline_seconds`` 0: none, for
+    services only.
+    """
 
     pipeline: str
     run: str
@@ -72,6 +84,8 @@ class StartRequest(RuntimeModel):
     secrets: tuple[str, ...] = ()
     approvals: tuple[Approval, ...] = ()
     network: bool = False
+    services: dict[str, str] = Field(default_factory=dict)
+    listening: Listening | None = None
     exclusive: bool = False
     resources: Resources = Resources()
     deadline_seconds: float = 3600.0
@@ -79,7 +93,10 @@ class StartRequest(RuntimeModel):
 
 
 class Handle(RuntimeModel):
-    """Names one started attempt. ``id``: the container's id, or pid and start time."""
+    """Names one started attempt. ``id``: the container's id, or pid and start time.
+
+    ``url``: where steps reach a service. ``deadline_at``: "" where there is none.
+    """
 
     runtime: str
     id: str
@@ -93,6 +110,7 @@ class Handle(RuntimeModel):
     started_at: str = ""
     deadline_at: str = ""
     outputs: tuple[OutputTarget, ...] = ()
+    url: str = ""
 
 
 class State(RuntimeModel):
@@ -168,6 +186,12 @@ class Runtime(Protocol):
     def logs(self, handle: Handle, since: str = "") -> LogChunk:
         """The lines written since a position ("" is the beginning)."""
 
+    def tail(self, handle: Handle, lines: int = 20) -> tuple[str, ...]:
+        """The last lines of its log."""
+
+    def ready(self, handle: Handle) -> bool:
+        """Whether a service that runs can be used now; blocks for a few seconds at most."""
+
     def stop(self, handle: Handle, grace_seconds: float = 10.0) -> None:
         """End it: SIGTERM, then SIGKILL. Nothing to do where it has ended or is gone."""
 
@@ -179,6 +203,9 @@ class Runtime(Protocol):
 
     def remove(self, handle: Handle) -> None:
         """Forget it: remove container and the attempt's scratch. After the record is written."""
+
+    def sweep(self) -> list[str]:
+        """Remove what this home has left in the engine that is no attempt's; a line for each."""
 
     def fingerprint(self) -> dict[str, Any]:
         """What of this host and engine shapes a measurement (CPU model, kernel, versions)."""

@@ -74,5 +74,7 @@ def _stopped(attempt: Attempt, handle: Handle) -> tuple[bool, bool]:
     asked = attempt.read(STOP_FILE)
     if asked is None:
         return False, False
+    if not handle.deadline_at:
+        return True, False
     at = datetime.fromisoformat(asked["at"])
     return True, at >= datetime.fromisoformat(handle.deadline_at) - _SLACK

@@ -16,7 +16,7 @@ from typing import Any
 
 from docker.types import DeviceRequest, LogConfig, Mount
 
-from proctor.runtime import host
+from proctor.runtime import host, network
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.attempt import CACHE_MOUNT, SECRETS_MOUNT, STEP_MOUNT, Attempt
 from proctor.runtime.base import (
@@ -39,7 +39,16 @@ LOG_LIMIT = {"max-size": "16m", "max-file": "2"}
 # The waiter stops a step at its deadline; this one acts where no waiter is left.
 _LATE_SECONDS = 30
 _CERTIFICATES_MOUNT = "/proctor/certificates.pem"
-_PYTHON = "/opt/venv/bin/python"
+PYTHON = "/opt/venv/bin/python"
+# What holds for every container of ours.
+HARDENED: dict[str, Any] = {
+    "read_only": True,
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+    "pids_limit": PIDS_LIMIT,
+    "log_config": LogConfig(type=LogConfig.types.JSON, config=LOG_LIMIT),
+    "healthcheck": {"test": ["NONE"]},
+}
 
 
 def user() -> tuple[int, int]:
@@ -80,18 +89,13 @@ def settings(
         "environment": _environment(request),
         "user": f"{uid}:{gid}",
         "mounts": list(_mounts(attempt, request, store)),
-        "network_mode": "bridge" if request.network else "none",
-        "read_only": True,
-        "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges"],
         "mem_limit": request.resources.memory,
         "memswap_limit": request.resources.memory,
-        "pids_limit": PIDS_LIMIT,
         "tmpfs": TMPFS,
         "shm_size": SHM_SIZE,
-        "log_config": LogConfig(type=LogConfig.types.JSON, config=LOG_LIMIT),
         "stop_signal": "SIGTERM",
-        "healthcheck": {"test": ["NONE"]},
+        **HARDENED,
+        **network.settings(attempt, request),
         **_command(request, own=own),
         **_cpus(request),
         **_gpus(request),
@@ -121,8 +125,9 @@ def _command(request: StartRequest, *, own: bool) -> dict[str, Any]:
     if not own:
         return {"command": list(request.command), "init": True}
     # As the container's first process, Python would not hear SIGTERM; timeout passes it on.
-    late = math.ceil(request.deadline_seconds) + _LATE_SECONDS
-    command = ["timeout", "--kill-after=10", str(late), _PYTHON, "-m", "proctor_steps"]
+    seconds = request.deadline_seconds
+    late = math.ceil(seconds) + _LATE_SECONDS if seconds else 0  # 0: no limit
+    command = ["timeout", "--kill-after=10", str(late), PYTHON, "-m", "proctor_steps"]
     return {"entrypoint": [], "command": [*command, *request.command], "working_dir": "/tmp"}  # noqa: S108
 
 
@@ -177,7 +182,9 @@ def _cpus(request: StartRequest) -> dict[str, Any]:
         return {}
     if not request.exclusive:
         return {"nano_cpus": int(wanted * 1e9)}
-    allowed = sorted(os.sched_getaffinity(0))[: math.ceil(wanted)]
+    allowed, count = sorted(os.sched_getaffinity(0)), math.ceil(wanted)
+    # A service gets the last ones, so that it stands in its users' way as late as can be.
+    allowed = allowed[-count:] if request.listening else allowed[:count]
     return {"cpuset_cpus": ",".join(map(str, allowed))}
 
 

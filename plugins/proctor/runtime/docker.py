@@ -18,7 +18,7 @@ import docker.errors
 from docker.models.containers import Container
 
 from proctor.runtime import container as given
-from proctor.runtime import host, images, processes
+from proctor.runtime import host, images, network, probe, processes
 from proctor.runtime.artifacts import AttemptName, LocalArtifacts
 from proctor.runtime.attempt import Attempt, deadline, stamp
 from proctor.runtime.base import (
@@ -75,7 +75,7 @@ class DockerRuntime:
         """See :class:`~proctor.runtime.base.Runtime`."""
         attempt = Attempt.of(self.home, request)
         image_id = self._image_id(request.image)
-        with attempt.lock():
+        with attempt.lock(), network.ready_for(attempt, request):
             found = self._container(attempt)
             if found is None or not (attempt.folder / "request.json").exists():
                 if found is not None:
@@ -84,6 +84,7 @@ class DockerRuntime:
                     found = self._create(attempt, request, image_id)
             if found.status == "created":
                 with attempt.starting():
+                    network.join_outside(found, request)
                     _start(found)
             with engine_errors():
                 found.reload()
@@ -114,6 +115,19 @@ class DockerRuntime:
         ended = found.status not in ("running", "paused", "restarting")
         with engine_errors(), closing(log_entries(connect(), str(found.id), position)) as entries:
             return gather(unread(entries, position), position, ended=ended)
+
+    def tail(self, handle: Handle, lines: int = 20) -> tuple[str, ...]:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        found = _by_id(handle.id)
+        return () if found is None else _tail(found, lines)
+
+    def ready(self, handle: Handle) -> bool:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        request, found = Attempt.of(self.home, handle).request(), _by_id(handle.id)
+        if request.listening is None or found is None or found.status != "running":
+            return False
+        own = host.own_image(request.image) is not None
+        return probe.ready(self.home, found, request.listening, own=own)
 
     def stop(self, handle: Handle, grace_seconds: float = 10.0) -> None:
         """See :class:`~proctor.runtime.base.Runtime`."""
@@ -148,7 +162,15 @@ class DockerRuntime:
         found = _by_id(handle.id)
         if found is not None:
             _remove(found)
-        Attempt.of(self.home, handle).remove(self.store)
+        attempt = Attempt.of(self.home, handle)
+        if (attempt.folder / "request.json").exists():
+            network.leave(self.home, attempt.request())
+        attempt.remove(self.store)
+
+    def sweep(self) -> list[str]:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        probe.sweep(self.home)
+        return network.sweep(self.home)
 
     def fingerprint(self) -> dict[str, Any]:
         """See :class:`~proctor.runtime.base.Runtime`."""
@@ -213,7 +235,8 @@ class DockerRuntime:
         return _by_id(given.container_name(attempt))
 
     def _create(self, attempt: Attempt, request: StartRequest, image_id: str) -> Container:
-        attempt.prepare(request, self.store, container=True)
+        listen = f"0.0.0.0:{request.listening.port}" if request.listening else ""
+        attempt.prepare(request, self.store, container=True, listen=listen)
         given.give_away(attempt, request, self.store)
         own = host.own_image(request.image) is not None
         wanted = given.settings(attempt, request, self.store, image_id, own=own)
@@ -243,8 +266,9 @@ class DockerRuntime:
             image=request.image,
             image_digest=str(found.attrs["Image"]),
             started_at=stamp(started),
-            deadline_at=stamp(deadline(started, request.deadline_seconds)),
+            deadline_at=deadline(started, request.deadline_seconds),
             outputs=request.outputs,
+            url=f"http://{request.step}:{request.listening.port}" if request.listening else "",
         )
 
 
@@ -280,6 +304,11 @@ def _as_refusal(error: docker.errors.APIError) -> Exception:
     """What cannot be run here whatever one retries, told from an engine in trouble."""
     text = str(error.explanation or error)
     refused = error.status_code == 400 or any(words in text for words in _REFUSALS)
+    if "could not select device driver" in text:
+        text = (
+            f"the engine knows no device driver that gives it GPUs ({text}); install the NVIDIA "
+            "container toolkit on this machine, or leave `resources.gpus` out"
+        )
     return RequestRefused(f"the container cannot be started: {text}") if refused else error
 
 
@@ -321,9 +350,9 @@ def _timed_out(found: Container, handle: Handle) -> bool:
     return late and int(told["ExitCode"]) in (_TIMED_OUT, 137)
 
 
-def _tail(found: Container) -> tuple[str, ...]:
+def _tail(found: Container, lines: int = 20) -> tuple[str, ...]:
     with engine_errors():
-        return split_lines(found.logs(tail=20))
+        return split_lines(found.logs(tail=lines))
 
 
 def _moment(text: str) -> datetime:

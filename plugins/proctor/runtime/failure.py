@@ -119,6 +119,17 @@ def classify(
     return _by_result(state, result, log_tail)
 
 
+def how_it_ended(state: State) -> str:
+    """How what was to run on (a service) has ended, in words."""
+    if state.out_of_memory:
+        return _OUT_OF_MEMORY
+    if state.phase == "gone":
+        return _LOST
+    if state.signal is not None:
+        return _by_signal(state.signal, ()).message
+    return f"it ended with exit code {state.exit_code}"
+
+
 _LOST = "it was lost: the engine or this machine was restarted, or it was removed from outside"
 _OUT_OF_MEMORY = "it needed more memory than it was allowed; raise `resources.memory`"
 

@@ -52,7 +52,8 @@ class FakeStep(RuntimeModel):
     outside (``out_of_memory``, ``killed``, ``gone``), no result at all (``no_result``), ``hang``
     (runs until it is stopped), or a refusal at the start: ``refused``, ``engine``.
     ``seconds``: how long it runs. ``outputs``: output -> file -> text. ``attempts``: what differs
-    at the first, second, ... attempt; the last entry counts for all that follow.
+    at the first, second, ... attempt; the last entry counts for all that follow. A service with
+    outcome ``ok`` runs until it is stopped, and is ready after ``ready_after`` seconds.
     """
 
     outcome: Literal[
@@ -61,6 +62,7 @@ class FakeStep(RuntimeModel):
     ] = "ok"  # fmt: skip
     message: str = ""
     seconds: float = 0.0
+    ready_after: float = 0.0
     log: tuple[str, ...] = ()
     outputs: dict[str, dict[str, str]] = Field(default_factory=dict)
     metrics: dict[str, JsonValue] = Field(default_factory=dict)
@@ -114,7 +116,7 @@ class FakeRuntime:
         attempt = Attempt.of(self.home, request)
         with attempt.lock():
             if attempt.read(_FAKE_FILE) is None:
-                attempt.prepare(request, self.store, container=False)
+                attempt.prepare(request, self.store, container=False, listen=_listen(request))
                 attempt.log.write_text("".join(f"{line}\n" for line in act.log))
                 begun = {"started_at": stamp(now()), "act": act.model_dump(mode="json")}
                 attempt.write(_FAKE_FILE, begun)
@@ -139,8 +141,9 @@ class FakeRuntime:
         act = FakeStep.model_validate(begun["act"])
         if attempt.read(STOP_FILE) is not None:
             return State(phase="exited", signal=15)
-        elapsed = (now() - datetime.fromisoformat(begun["started_at"])).total_seconds()
-        if act.outcome == "hang" or elapsed < act.seconds:
+        elapsed = _age(begun)
+        stays = act.outcome == "hang" or (act.outcome == "ok" and attempt.request().listening)
+        if stays or elapsed < act.seconds:
             progress = Progress(done=elapsed, total=act.seconds, unit="s")
             return State(phase="running", progress=progress)
         return self._ended(attempt, act)
@@ -149,6 +152,17 @@ class FakeRuntime:
         """See :class:`~proctor.runtime.base.Runtime`."""
         ended = self.poll(handle).phase != "running"
         return read_log(Attempt.of(self.home, handle).log, since, ended=ended)
+
+    def tail(self, handle: Handle, lines: int = 20) -> tuple[str, ...]:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        return tail(Attempt.of(self.home, handle).log, lines)
+
+    def ready(self, handle: Handle) -> bool:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        begun = Attempt.of(self.home, handle).read(_FAKE_FILE)
+        if begun is None or self.poll(handle).phase != "running":
+            return False
+        return _age(begun) >= FakeStep.model_validate(begun["act"]).ready_after
 
     def stop(self, handle: Handle, grace_seconds: float = 10.0) -> None:
         """See :class:`~proctor.runtime.base.Runtime`."""
@@ -164,6 +178,10 @@ class FakeRuntime:
     def remove(self, handle: Handle) -> None:
         """See :class:`~proctor.runtime.base.Runtime`."""
         Attempt.of(self.home, handle).remove(self.store)
+
+    def sweep(self) -> list[str]:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        return []
 
     def fingerprint(self) -> dict[str, Any]:
         """See :class:`~proctor.runtime.base.Runtime`."""
@@ -246,9 +264,18 @@ class FakeRuntime:
             image=request.image,
             image_digest=self.identity(request.image),
             started_at=stamp(started),
-            deadline_at=stamp(deadline(started, request.deadline_seconds)),
+            deadline_at=deadline(started, request.deadline_seconds),
             outputs=request.outputs,
+            url=f"http://{_listen(request)}" if request.listening else "",
         )
+
+
+def _age(begun: Mapping[str, Any]) -> float:
+    return (now() - datetime.fromisoformat(begun["started_at"])).total_seconds()
+
+
+def _listen(request: StartRequest) -> str:
+    return f"{request.step}:{request.listening.port}" if request.listening else ""
 
 
 def _was_started(attempt: Attempt) -> bool:

@@ -15,9 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from proctor.runtime import host, processes
+from proctor.runtime import host, processes, readiness
 from proctor.runtime.artifacts import LocalArtifacts, remove_tree
-from proctor.runtime.attempt import Attempt, deadline, stamp
+from proctor.runtime.attempt import Attempt, deadline
 from proctor.runtime.base import (
     EngineError,
     Handle,
@@ -65,9 +65,10 @@ class ProcessRuntime:
         attempt = Attempt.of(self.home, request)
         with attempt.lock() as lock:
             if not (attempt.folder / SHIM_FILE).exists():
+                listen = readiness.free_address() if request.listening else ""
                 with attempt.starting():
-                    attempt.prepare(request, self.store, container=False)
-                    attempt.write("image.json", {"digest": digest})
+                    attempt.prepare(request, self.store, container=False, listen=listen)
+                    attempt.write("image.json", {"digest": digest, "listen": listen})
                     attempt.write(SPAWN_FILE, _spawn(attempt, request))
                     _launch(attempt, lock)
         return self._handle(attempt)
@@ -103,6 +104,17 @@ class ProcessRuntime:
         ended = self.poll(handle).phase != "running"
         return read_log(Attempt.of(self.home, handle).log, since, ended=ended)
 
+    def tail(self, handle: Handle, lines: int = 20) -> tuple[str, ...]:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        return tail(Attempt.of(self.home, handle).log, lines)
+
+    def ready(self, handle: Handle) -> bool:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        listening = Attempt.of(self.home, handle).request().listening
+        if listening is None or self.poll(handle).phase != "running":
+            return False
+        return readiness.answers(handle.url, listening.ready)
+
     def stop(self, handle: Handle, grace_seconds: float = 10.0) -> None:
         """See :class:`~proctor.runtime.base.Runtime`. Ends the step's children, too."""
         attempt = Attempt.of(self.home, handle)
@@ -137,6 +149,10 @@ class ProcessRuntime:
         self.stop(handle, grace_seconds=0.0)
         Attempt.of(self.home, handle).remove(self.store)
 
+    def sweep(self) -> list[str]:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        return []
+
     def fingerprint(self) -> dict[str, Any]:
         """See :class:`~proctor.runtime.base.Runtime`."""
         return {"runtime": self.name, **host.fingerprint()}
@@ -150,7 +166,7 @@ class ProcessRuntime:
 
     def _handle(self, attempt: Attempt) -> Handle:
         request = attempt.request()
-        shim = attempt.read(SHIM_FILE) or {}
+        shim, image = attempt.read(SHIM_FILE) or {}, attempt.read("image.json") or {}
         started = datetime.fromisoformat(shim["started_at"])
         return Handle(
             runtime=self.name,
@@ -161,10 +177,11 @@ class ProcessRuntime:
             attempt=request.attempt,
             folder=str(attempt.folder),
             image=request.image,
-            image_digest=(attempt.read("image.json") or {}).get("digest", ""),
+            image_digest=image.get("digest", ""),
             started_at=shim["started_at"],
-            deadline_at=stamp(deadline(started, request.deadline_seconds)),
+            deadline_at=deadline(started, request.deadline_seconds),
             outputs=request.outputs,
+            url=f"http://{image['listen']}" if request.listening else "",
         )
 
     def _end_stragglers(self, attempt: Attempt) -> None:

@@ -14,117 +14,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from proctor.runtime.artifacts import LocalArtifacts
-from proctor.runtime.base import (
-    Handle,
-    InputSource,
-    LogChunk,
-    Outcome,
-    OutputTarget,
-    Runtime,
-    StartRequest,
-    State,
-)
+from proctor.runtime.base import Handle, InputSource, Listening, OutputTarget
+from proctor.runtime.bench import PATIENCE, Bench, expect
 from proctor.runtime.choose import choose
 from proctor.runtime.fake import FakeRuntime
-
-_PATIENCE = 90.0
-COMMAND = ("selfcheck", "act")
-
-
-class CheckFailed(AssertionError):
-    """A runtime broke the protocol."""
-
-
-def expect(met: bool, message: str) -> None:
-    """Fail the check unless ``met``."""
-    if not met:
-        raise CheckFailed(message)
-
-
-@dataclass
-class Bench:
-    """One runtime to be checked, with the image whose stage ``selfcheck act`` obeys.
-
-    ``script``: for a runtime that runs nothing, how its script is told what the stage would do.
-    """
-
-    runtime: Runtime
-    home: Path
-    image: str = "proctor/steps"
-    script: Callable[[str, dict[str, Any]], None] | None = None
-    run: str = field(default_factory=lambda: f"selfcheck-{uuid4().hex[:8]}")
-    started: list[Handle] = field(default_factory=list)
-
-    def request(self, step: str, act: dict[str, Any] | None = None, **more: Any) -> StartRequest:
-        """A request for a step that behaves as ``act`` says (see ``proctor_steps.selfcheck``)."""
-        if self.script is not None:
-            self.script(step, act or {})
-        base = {
-            "pipeline": "selfcheck",
-            "run": self.run,
-            "step": step,
-            "attempt": 1,
-            "image": self.image,
-            "command": COMMAND,
-            "params": act or {},
-            "deadline_seconds": 120.0,
-        }
-        return StartRequest.model_validate({**base, **more})
-
-    def start(self, step: str, act: dict[str, Any] | None = None, **more: Any) -> Handle:
-        """Start such a step; it is removed at the end."""
-        handle = self.runtime.start(self.request(step, act, **more))
-        self.started.append(handle)
-        return handle
-
-    def wait(self, handle: Handle) -> State:
-        """Poll until it has ended."""
-        end = time.monotonic() + _PATIENCE
-        while (state := self.runtime.poll(handle)).phase == "running":
-            expect(time.monotonic() < end, f"{handle.step} still runs after {_PATIENCE} s")
-            time.sleep(0.05)
-        return state
-
-    def finish(self, handle: Handle) -> Outcome:
-        """Wait and collect."""
-        self.wait(handle)
-        return self.runtime.collect(handle)
-
-    def wait_for_line(self, handle: Handle, text: str) -> None:
-        """Until the step's log holds a line."""
-        end, since = time.monotonic() + _PATIENCE, ""
-        while time.monotonic() < end:
-            chunk = self.runtime.logs(handle, since)
-            if text in chunk.lines:
-                return
-            since = chunk.next
-            time.sleep(0.05)
-        raise CheckFailed(f"{handle.step}: no line {text!r} in its log")
-
-    def lines(self, handle: Handle) -> tuple[list[str], int]:
-        """All lines of an ended step, and in how many pieces they came."""
-        lines: list[str] = []
-        since, pieces = "", 0
-        while True:
-            chunk: LogChunk = self.runtime.logs(handle, since)
-            if not chunk.lines:
-                return lines, pieces
-            expect(chunk.next != since, "logs: the position does not advance")
-            lines += chunk.lines
-            since, pieces = chunk.next, pieces + 1
-
-    def clean(self) -> None:
-        """Remove all that was started, and its artifacts."""
-        for handle in self.started:
-            self.runtime.remove(handle)
-        self.started.clear()
-
 
 OUT = (OutputTarget(name="made", mount_path="/proctor/out/made"),)
 
@@ -294,6 +191,39 @@ print(handle.model_dump_json(), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
+
+def check_service(bench: Bench) -> None:
+    """A service: ready when it says so, found by another, reached by a step, stopped for good."""
+    act = {"text": "äöü ☃", "ready_after": 1.0}
+    listening = Listening(port=8000, ready="/ready")
+    more: dict[str, Any] = {"command": ("selfcheck", "serve"), "deadline_seconds": 0}
+    handle = bench.start("echo", act, listening=listening, **more)
+    expect(not handle.deadline_at, f"a service has the deadline {handle.deadline_at}")
+    expect(bench.runtime.find("selfcheck", bench.run, "echo") == handle, "another one is found")
+    expect(not bench.runtime.ready(handle), "it is ready before it says so")
+    end = time.monotonic() + PATIENCE
+    while not bench.runtime.ready(handle):
+        expect(bench.runtime.poll(handle).phase == "running", f"it ended: {_said(bench, handle)}")
+        expect(time.monotonic() < end, f"it is not ready after {PATIENCE} s")
+        time.sleep(0.05)
+    outcome = bench.finish(bench.start("asks", services={"echo": handle.url}))
+    expect(outcome.failure is None and outcome.result is not None, f"failed: {outcome.failure}")
+    if bench.script is None and outcome.result is not None:
+        seen: Any = outcome.result.metrics["seen"]
+        expect(seen["services"] == {"echo": "äöü ☃"}, f"the step was told {seen['services']}")
+    with _none_left(bench, handle):
+        bench.runtime.stop(handle, grace_seconds=1.0)
+    expect(not bench.runtime.ready(handle), "it is ready after its stop")
+    bench.runtime.remove(handle)
+    expect(bench.runtime.find("selfcheck", bench.run, "echo") is None, "found after remove")
+    bench.clean()
+    expect(bench.runtime.sweep() == [], "something of it was left")
+
+
+def _said(bench: Bench, handle: Handle) -> str:
+    return " | ".join(bench.runtime.tail(handle))
+
+
 CHECKS: tuple[Callable[[Bench], None], ...] = (
     check_success,
     check_start_twice,
@@ -305,6 +235,7 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
     check_stop,
     check_deadline,
     check_reattach,
+    check_service,
 )
 
 
@@ -345,6 +276,7 @@ def fake_script(runtime: FakeRuntime) -> Callable[[str, dict[str, Any]], None]:
     def tell(step: str, act: dict[str, Any]) -> None:
         told = {"log": act.get("say", []), "seconds": act.get("seconds", 0)}
         told |= {"outcome": act.get("end", "ok"), "outputs": act.get("files", {})}
+        told["ready_after"] = act.get("ready_after", 0)
         steps[step] = told
         runtime.script(json.loads(json.dumps(steps)))
 

@@ -32,6 +32,7 @@ _WAKERS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 # A step's own children get this long after the step itself has ended.
 _STRAGGLER_GRACE = 2.0
 _DEFAULT_GRACE = 10.0
+_A_DAY = 86400.0  # what has no deadline is looked at this often, and stays
 
 
 @dataclass
@@ -68,9 +69,10 @@ class Watch:
 
     def wait(self) -> None:
         """Until the step has ended, its time is over, or somebody asks for its end."""
-        end = time.monotonic() + float(self.spawn["deadline_seconds"])
+        allowed = float(self.spawn["deadline_seconds"])
+        end = time.monotonic() + allowed
         while self.status is None:
-            left = end - time.monotonic()
+            left = end - time.monotonic() if allowed else _A_DAY
             if left <= 0:
                 self.reason = "deadline"
                 return

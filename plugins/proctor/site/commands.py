@@ -250,11 +250,16 @@ def _runtime(console: Console, wanted: str, home: Home, plan: Plan, params: dict
 
 
 def _images(plan: Plan, params: dict[str, Any]) -> set[str]:
-    """The images that the selected steps of a plan need, its parameters filled in."""
+    """The images that the selected steps of a plan and their services need."""
     from proctor.plan.model import resolve, selected
 
     values = {p.name: p.default for p in plan.params} | params
-    return {str(resolve(s.image, values)) for s in plan.steps if s.image and selected(s, values)}
+    chosen = [step for step in plan.steps if selected(step, values)]
+    used = {name for step in chosen if step.image for name in step.services}
+    images = [step.image for step in chosen] + [plan.service(name).image for name in sorted(used)]
+    # Whether a service is ready is asked from an image of ours.
+    images += ["proctor/steps"] if used else []
+    return {str(resolve(image, values)) for image in images if image}
 
 
 def _choose(console: Console, wanted: str, home: Home, images: set[str]) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from proctor.airflow.attempts import StepRun
 from proctor.airflow.cleanup import step_runs
+from proctor.airflow.recorded import Recorded
 from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.base import EngineError
 from proctor.site.client import AirflowUnavailable
@@ -21,7 +21,7 @@ from proctor.site.instance import Instance
 
 LOOK_SECONDS = 5.0
 GRACE_SECONDS = 8.0
-_ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
+_ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 
 
 @dataclass
@@ -57,9 +57,9 @@ class Reaper:
         tasks = self.instance.client.task_states(record.pipeline, record.run)
         ended = []
         for run in running:
-            state = tasks.get(run.step.id, {}).get("state")
+            states = {tasks.get(id, {}).get("state") for id in run.tasks}
             name = run.name
-            if state not in _ENDED:
+            if not states <= _ENDED:
                 self._suspects.pop(name, None)
             elif time.monotonic() - self._suspects.setdefault(name, time.monotonic()) > (
                 GRACE_SECONDS
@@ -69,6 +69,6 @@ class Reaper:
                     ended.append(name)
         return ended
 
-    def _running(self, record: RunRecord) -> list[StepRun]:
+    def _running(self, record: RunRecord) -> list[Recorded]:
         runs = step_runs(self.instance.home, record, self.instance.runtime)
         return [run for run in runs if run.is_running()]

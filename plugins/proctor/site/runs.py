@@ -15,9 +15,9 @@ import httpx
 from pydantic import JsonValue
 
 from proctor.airflow.approval import APPROVE, announce_unattended
-from proctor.airflow.attempts import refresh_summary
 from proctor.airflow.begin import TASK_ID as BEGIN
 from proctor.airflow.dag import SPEC_ERRORS
+from proctor.airflow.recorded import refresh_summary
 from proctor.plan.model import Plan
 from proctor.records.store import RunRecord
 from proctor.records.summary import summarise

@@ -8,17 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from proctor.spec import check_params, graph
-from proctor.spec.check_params import PARAM_NAME, REFERENCE
+from proctor.spec import check_params, check_services, graph
+from proctor.spec.check_params import PARAM_NAME
 from proctor.spec.context import Broken, Context
 from proctor.spec.document import DataPath
 from proctor.spec.errors import Problem, did_you_mean
-from proctor.spec.model import Pipeline, SourceRef, Step
+from proctor.spec.model import InputSpec, OutputSpec, Pipeline, SourceRef, Step
 
 STEP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 PIPELINE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-IMAGE = re.compile(r"[a-z0-9][\w./:@-]*")
 
 
 def check(pipeline: Pipeline, broken: Broken | None = None) -> Iterator[Problem]:
@@ -64,15 +63,25 @@ def _ids(context: Context) -> Iterator[Problem]:
 
 
 def _mount_names(context: Context) -> Iterator[Problem]:
-    for number, step in enumerate(context.pipeline.steps):
+    for number in range(len(context.pipeline.steps)):
         yield from _twice(context, number, "inputs", "input_volumes")
         yield from _twice(context, number, "outputs", "output_volumes")
-        for name, (path, _) in [*step.all_inputs.items(), *step.all_outputs.items()]:
-            if not NAME.fullmatch(name):
-                remedy = "use letters, digits, '_' and '-', beginning with a letter"
-                yield context.at_key(
-                    ("steps", number, *path), f"{name!r} is no name for a mount", remedy
-                )
+    for path, name, _ in _mounts(context):
+        if not NAME.fullmatch(name):
+            remedy = "use letters, digits, '_' and '-', beginning with a letter"
+            yield context.at_key(path, f"{name!r} is no name for a mount", remedy)
+
+
+def _mounts(context: Context) -> Iterator[tuple[DataPath, str, str]]:
+    """Every mount of steps and services: its path in the file, its name, and its place."""
+    for number, step in enumerate(context.pipeline.steps):
+        mounts: list[tuple[str, tuple[DataPath, InputSpec | OutputSpec]]] = []
+        mounts += [*step.all_inputs.items(), *step.all_outputs.items()]
+        for name, (path, item) in mounts:
+            yield ("steps", number, *path), name, item.mount_path
+    for id, service in context.pipeline.services.items():
+        for name, (path, given) in service.all_inputs.items():
+            yield ("services", id, *path), name, given.mount_path
 
 
 def _twice(context: Context, number: int, short: str, long: str) -> Iterator[Problem]:
@@ -83,15 +92,12 @@ def _twice(context: Context, number: int, short: str, long: str) -> Iterator[Pro
 
 
 def _mount_paths(context: Context) -> Iterator[Problem]:
-    for number, step in enumerate(context.pipeline.steps):
-        mounts = [(path, item.mount_path) for path, item in step.all_inputs.values()]
-        mounts += [(path, item.mount_path) for path, item in step.all_outputs.values()]
-        for path, place in mounts:
-            parts = place.split("/")
-            if place and (not place.startswith("/") or ".." in parts or not place.strip("/")):
-                message = f"{place!r} is no place for a mount"
-                remedy = "write an absolute path inside the container, without '..'"
-                yield context.at(("steps", number, *path, "mount_path"), message, remedy)
+    for path, _, place in _mounts(context):
+        parts = place.split("/")
+        if place and (not place.startswith("/") or ".." in parts or not place.strip("/")):
+            message = f"{place!r} is no place for a mount"
+            remedy = "write an absolute path inside the container, without '..'"
+            yield context.at((*path, "mount_path"), message, remedy)
 
 
 def _names_of_things(context: Context) -> Iterator[Problem]:
@@ -122,9 +128,8 @@ def _kinds(context: Context) -> Iterator[Problem]:
                 if not getattr(step, key):
                     message = f"the step {step.id!r} has no {key!r}"
                     yield context.at(path, message, f"add '{key}:', or 'approval:' for a gate")
-        if step.image and not IMAGE.fullmatch(REFERENCE.sub("x", step.image)):
-            message = f"{step.image!r} is no image name"
-            yield context.at((*path, "image"), message, "write it as in 'proctor/steps'")
+        if step.image:
+            yield from check_services.image(context, path, step.image)
 
 
 _CONTAINER_ONLY = ("image", "command", "inputs", "outputs", "mounts", "matrix", "publish",
@@ -164,6 +169,10 @@ def _sources(context: Context) -> Iterator[tuple[DataPath, SourceRef]]:
                 yield ("steps", number, *path), item.source
         for index, source in enumerate(step.approval.evidence if step.approval else ()):
             yield ("steps", number, "approval", "evidence", index), source
+    for name, service in context.pipeline.services.items():
+        for below, item in service.all_inputs.values():
+            if item.source is not None:
+                yield ("services", name, *below), item.source
 
 
 def _outputs_exist(context: Context) -> Iterator[Problem]:
@@ -217,11 +226,6 @@ def _definitions_exist(context: Context) -> Iterator[Problem]:
                 place = (*path, "next", "if", index, "condition")
                 message = f"there is no condition {branch.condition!r}"
                 yield context.at(place, message, did_you_mean(branch.condition, conditions))
-        for name in step.services:
-            if name not in pipeline.services and "services" not in context.broken.top:
-                message = f"there is no service {name!r}"
-                remedy = did_you_mean(name, pipeline.services)
-                yield context.at((*path, "services"), message, remedy)
         partitioned = step.partition or step.per_subject
         if partitioned and not (pipeline.partition_def or pipeline.per_subject_def):
             key = "partition" if step.partition else "per_subject"
@@ -248,6 +252,7 @@ RULES = (
     _steps_exist,
     _conditions,
     _definitions_exist,
+    check_services.services,
     _cycles,
     check_params.param_specs,
     check_params.references,

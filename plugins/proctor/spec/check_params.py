@@ -58,6 +58,14 @@ def _texts(context: Context) -> Iterator[tuple[DataPath, str]]:
             yield (*path, "command"), word
         for name, value in step.params.items():
             yield from _leaves((*path, "params", name), value)
+    for id, service in context.pipeline.services.items():
+        path = ("services", id)
+        yield (*path, "image"), service.image
+        yield (*path, "title"), service.title
+        for word in service.command:
+            yield (*path, "command"), word
+        for name, value in service.params.items():
+            yield from _leaves((*path, "params", name), value)
 
 
 def _leaves(path: DataPath, value: JsonValue) -> Iterator[tuple[DataPath, str]]:
@@ -75,7 +83,8 @@ def references(context: Context) -> Iterator[Problem]:
     """Every ``${...}`` names a parameter or an axis."""
     params = context.pipeline.params
     for path, text in _texts(context):
-        axes = context.pipeline.steps[int(path[1])].matrix
+        of_step = path[0] == "steps"
+        axes = context.pipeline.steps[int(path[1])].matrix if of_step else {}
         for match in REFERENCE.finditer(text):
             kind, _, name = match[1].partition(".")
             if kind not in ("params", "matrix") or not name or not match[0].endswith("}"):
@@ -84,7 +93,10 @@ def references(context: Context) -> Iterator[Problem]:
                 continue
             if kind == "matrix" and name not in axes and path[1] not in context.broken.steps:
                 message = f"this step's matrix has no axis {name!r}"
-                yield context.at(path, message, did_you_mean(name, axes))
+                remedy = did_you_mean(name, axes)
+                if not of_step:
+                    message, remedy = "a service has no matrix", "one serves all cells of a step"
+                yield context.at(path, message, remedy)
             elif kind == "params" and name not in params and "params" not in context.broken.top:
                 message = f"there is no parameter {name!r}"
                 yield context.at(path, message, did_you_mean(name, params))

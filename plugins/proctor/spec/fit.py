@@ -43,6 +43,7 @@ def problem_of(item: dict[str, Any], read: Document) -> Problem:
         return Problem(read.where_key(loc), *_unknown_key(loc))
     if kind == "missing":
         parent = f"step {loc[1] + 1}" if len(loc) == 3 and loc[0] == "steps" else "this"
+        parent = f"the service {loc[1]!r}" if len(loc) == 3 and loc[0] == "services" else parent
         parent = "the spec" if len(loc) == 1 else parent
         return Problem(read.where(loc[:-1]), f"{parent} has no {loc[-1]!r}", f"add '{loc[-1]}:'")
     if kind == "value_error":
@@ -116,6 +117,7 @@ _PLACES = {
     "Mounts": "mounts",
     "InputSpec": "an input",
     "OutputSpec": "an output",
+    "Service": "a service",
     "Next": "next",
 }
 

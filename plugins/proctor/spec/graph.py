@@ -27,11 +27,17 @@ def edges(pipeline: Pipeline) -> Edges:
     conditional = _conditional_targets(pipeline)
     before: dict[str, set[str]] = {id: set() for id in ids}
     for step in pipeline.steps:
-        before[step.id] |= (sources(step) | set(step.after)) & ids
+        served = {id for name in step.services for id in _service_sources(pipeline, name)}
+        before[step.id] |= (sources(step) | set(step.after) | served) & ids
         if step.id not in conditional:
             for target in set(step.next.to) & ids:
                 before[target].add(step.id)
     return {id: tuple(sorted(before[id])) for id in sorted(before)}
+
+
+def _service_sources(pipeline: Pipeline, name: str) -> set[str]:
+    """The steps whose outputs a service reads: whoever needs the service waits for them."""
+    return pipeline.services[name].sources if name in pipeline.services else set()
 
 
 def _conditional_targets(pipeline: Pipeline) -> set[str]:
@@ -108,6 +114,9 @@ def reference(pipeline: Pipeline, source: str, target: str) -> DataPath:
                 return (*path, *below)
         if source in step.after:
             return (*path, "after", step.after.index(source))
+        for name in step.services:
+            if source in _service_sources(pipeline, name):
+                return (*path, "services")
         for index, evidence in enumerate(step.approval.evidence if step.approval else ()):
             if evidence.step == source:
                 return (*path, "approval", "evidence", index)

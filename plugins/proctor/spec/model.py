@@ -159,14 +159,31 @@ class ResourceSpec(SpecModel):
 
 
 class Service(SpecModel):
-    """A container that runs beside the steps that name it, for example an endpoint SUT."""
+    """A container that runs beside the steps that name it, for example an endpoint SUT.
 
+    It is ready when a GET of ``ready`` is answered with 2xx or, where that is empty, when its port
+    takes a connection.
+    """
+
+    title: Text = ""
     image: Text
     command: Command = ()
     params: dict[str, JsonValue] = Field(default_factory=dict)
-    port: Whole = Field(default=0, ge=0, le=65535)
+    inputs: dict[str, InputForm] = Field(default_factory=dict)
+    port: Whole = Field(ge=1, le=65535)
     ready: Text = ""
+    ready_within: Duration = 120.0
     resources: ResourceSpec = ResourceSpec()
+
+    @property
+    def all_inputs(self) -> dict[str, tuple[DataPath, InputSpec]]:
+        """Inputs: name -> path below the service, and the input."""
+        return {name: (("inputs", name), item) for name, item in self.inputs.items()}
+
+    @property
+    def sources(self) -> set[str]:
+        """The steps whose outputs it reads."""
+        return {item.source.step for item in self.inputs.values() if item.source}
 
 
 class Function(SpecModel):

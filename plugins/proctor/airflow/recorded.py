@@ -1,0 +1,268 @@
+"""What a step and a service of a run have in common: attempts, written down before they are made.
+
+Whoever comes back reads the record, takes up what runs, and never starts a second container beside
+the first. Knows nothing of Airflow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import JsonValue
+
+from proctor.airflow.evidence import StepRefused, approvals_for, covered, output_of
+from proctor.plan.identity import step_identity
+from proctor.plan.model import Input, Plan, PlanStep, Source, resolve, selected
+from proctor.records.model import Line
+from proctor.records.store import RunRecord
+from proctor.records.summary import summarise
+from proctor.runtime.artifacts import LocalArtifacts
+from proctor.runtime.base import (
+    Handle,
+    HostSource,
+    InputSource,
+    OutputTarget,
+    RequestRefused,
+    Runtime,
+    StartRequest,
+)
+from proctor.site.home import Home, SourceRefused
+from proctor_steps.contract import digest, write_atomically
+
+SUMMARY_FILE = "summary.json"
+
+
+@dataclass(frozen=True)
+class LastAttempt:
+    """The newest attempt of a step as its record tells; number 0 where there was none."""
+
+    number: int = 0
+    status: str = ""
+    handle: Handle | None = None
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A step or a service in its run.
+
+    ``generation`` grows when a person clears the task, and stays the same when Airflow tries it
+    again by itself: it tells "do it anew" from "go on".
+    """
+
+    home: Home
+    plan: Plan
+    step: PlanStep
+    record: RunRecord
+    runtime: Runtime
+    generation: int = 0
+
+    def cancel(self, handle: Handle) -> None:
+        """A person ended it: stop the container and record so; the next start is a new attempt."""
+        self.runtime.stop(handle)
+        self._append(
+            "attempt",
+            attempt=handle.attempt,
+            data={"status": "cancelled", "handle": handle.model_dump(mode="json")},
+        )
+        self.refresh_summary()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that may need it: when all of them are over, nobody does."""
+        return (self.step.id,)
+
+    @property
+    def name(self) -> str:
+        """Pipeline, run and step, for messages."""
+        return f"{self.record.pipeline}/{self.record.run}/{self.step.id}"
+
+    def is_running(self) -> bool:
+        """Whether the record says that an attempt runs."""
+        return self._last_attempt().status == "running"
+
+    def cancel_if_running(self) -> bool:
+        """Cancel the attempt that the record says is running, if there is one."""
+        last = self._last_attempt()
+        found = self._find(last) if last.status == "running" else None
+        if found:
+            self.cancel(found)
+            self.runtime.remove(found)
+        return found is not None
+
+    def follows(self, handle: Handle) -> bool:
+        """Whether this attempt is the one that the record says is running."""
+        last = self._last_attempt()
+        return last.status == "running" and last.number == handle.attempt
+
+    def refresh_summary(self) -> None:
+        """Write ``summary.json`` anew from the record."""
+        refresh_summary(self.home, self.record)
+
+    def _request(
+        self, attempt: int, services: Mapping[str, Handle] | None = None
+    ) -> tuple[StartRequest, str]:
+        """What the runtime is asked for, and the identity; ``services``: those that are up."""
+        step, params = self.step, self.record.params()
+        resolved = resolve(dict(step.params), params)
+        assert isinstance(resolved, dict)  # noqa: S101 - a mapping resolves to a mapping
+        image = str(resolve(step.image, params))
+        inputs = list(self._inputs(step.inputs))
+        try:
+            image_identity = self.runtime.identity(image)
+            resolved, sources = self._sources(resolved)
+        except (RequestRefused, SourceRefused) as error:
+            raise StepRefused(str(error)) from error
+        request = StartRequest(
+            pipeline=self.record.pipeline,
+            run=self.record.run,
+            step=step.id,
+            attempt=attempt,
+            image=image,
+            command=tuple(str(resolve(word, params)) for word in step.command),
+            params=resolved,
+            inputs=tuple(source for source, _ in inputs),
+            outputs=tuple(
+                OutputTarget(name=o.name, mount_path=o.mount_path, shared=o.shared)
+                for o in step.outputs
+            ),
+            sources=tuple(sources),
+            cache=step.cache,
+            # A secret that the site does not have is not handed over; the step says if it needs it.
+            secrets=tuple(name for name in step.secrets if self.home.has_secret(name)),
+            approvals=approvals_for(self.home, self.record, self.plan, self.step),
+            network=step.network,
+            services={name: handle.url for name, handle in (services or {}).items()},
+            exclusive=step.exclusive,
+            resources=step.resources,
+            deadline_seconds=step.deadline_seconds,
+            seed=step.seed,
+        )
+        return request, self._identity(request, image_identity, inputs, services or {})
+
+    def _identity(
+        self,
+        request: StartRequest,
+        image: str,
+        inputs: list[tuple[InputSource, str]],
+        services: Mapping[str, Handle],
+    ) -> str:
+        measures = self.step.reuse == "within_run"
+        return step_identity(
+            self.step,
+            command=request.command,
+            image_identity=image,
+            params=request.params,
+            input_digests={f"{s.name}/{s.cell}": sha256 for s, sha256 in inputs},
+            host_fingerprint=self.runtime.fingerprint() if measures else None,
+            approvals=[digest(a.model_dump(mode="json")) for a in request.approvals],
+            services={name: self._identity_of(handle) for name, handle in services.items()},
+        )
+
+    def _inputs(self, inputs: tuple[Input, ...]) -> Iterator[tuple[InputSource, str]]:
+        """Those that the run has, with their digests; members that were skipped are left out."""
+        params = self.record.params()
+        for wanted in inputs:
+            for source in wanted.sources:
+                if not selected(self.plan.step(source.step), params):
+                    continue
+                uri, sha256 = output_of(self.record, source.step, source.output)
+                if self.step.required_approvals:
+                    self._check_approved(source, uri, sha256)
+                yield _input_source(wanted, source.cell, uri), sha256
+
+    def _sources(
+        self, resolved: dict[str, JsonValue]
+    ) -> tuple[dict[str, JsonValue], list[HostSource]]:
+        """The step's ``file://`` parameters, if the site allows them, and their real paths.
+
+        Only values of ``uri`` parameters count: a text that merely looks like one is refused, as
+        a step without a container would follow it.
+        """
+        given = self.record.params()
+        uris = {given.get(param.name) for param in self.plan.params if param.type == "uri"}
+        sources = []
+        for name, value in resolved.items():
+            if not (isinstance(value, str) and value[:5].lower() == "file:"):
+                continue
+            if value not in uris:
+                raise StepRefused(
+                    f"{name}: this names a file of this machine; only a parameter of type uri may"
+                )
+            path = self.home.source(value, self.record)
+            mount = f"/proctor/source/{name}/{path.name}"
+            sources.append(HostSource(param=name, host_path=str(path), mount_path=mount))
+        return resolved | {s.param: f"file://{s.host_path}" for s in sources}, sources
+
+    def _check_approved(self, source: Source, uri: str, sha256: str) -> None:
+        """What stands behind a gate reads just what the answer is bound to, byte for byte."""
+        if not covered(self.plan, self.step, source.step):
+            raise StepRefused(
+                f"step {self.step.id!r} stands behind an approval and reads "
+                f"{source.step}.{source.output}, which no gate has seen; name {source.step!r} in "
+                "the gate's `after` or evidence"
+            )
+        if not LocalArtifacts(self.home.path).verify(uri, sha256):
+            raise StepRefused(
+                f"{source.step}.{source.output} is not what the step left: its bytes have changed. "
+                f"Clear {source.step!r} and answer at the gate again"
+            )
+
+    def _last_attempt(self) -> LastAttempt:
+        lines = [x for x in self.record.lines() if x.step == self.step.id and x.kind == "attempt"]
+        if not lines:
+            return LastAttempt(generation=self.generation)
+        # A cancellation may be written after the attempt that replaced it has begun.
+        number = max(line.attempt for line in lines)
+        data: dict[str, Any] = {}
+        for line in lines:
+            if line.attempt == number:
+                data |= line.data
+        handle = Handle.model_validate(data["handle"]) if data.get("handle") else None
+        return LastAttempt(number, str(data["status"]), handle, data.get("generation", 0))
+
+    def _find(self, last: LastAttempt) -> Handle | None:
+        """Also where a crash came between the start and the line that was to name it."""
+        run = self.record
+        return last.handle or self.runtime.find(run.pipeline, run.run, self.step.id, last.number)
+
+    def _identity_of(self, handle: Handle) -> str:
+        """As it was recorded when the attempt began."""
+        lines = self.record.lines()
+        return next(
+            (
+                x.identity
+                for x in reversed(lines)
+                if x.step == handle.step and x.attempt == handle.attempt and x.identity
+            ),
+            "",
+        )
+
+    def _append(
+        self, kind: Any, *, attempt: int = 0, identity: str = "", data: Mapping[str, Any] | None
+    ) -> Line:
+        return self.record.append(
+            kind,
+            step=self.step.id,
+            attempt=attempt,
+            identity=identity,
+            plan_digest=self.plan.digest,
+            data=data,
+        )
+
+
+def refresh_summary(home: Home, record: RunRecord) -> None:
+    """Write a run's ``summary.json`` anew from its record."""
+    summary = summarise(home.records, record)
+    text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(record.folder / SUMMARY_FILE, text.encode())
+
+
+def _input_source(wanted: Input, cell: str, uri: str) -> InputSource:
+    path = f"{wanted.mount_path}/{cell}" if wanted.fan_in else wanted.mount_path
+    return InputSource(
+        name=wanted.name, cell=cell if wanted.fan_in else "", uri=uri, mount_path=path
+    )
