@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from proctor_steps import MOST_PIXELS
 from proctor_steps.benchmarks import coco, images
 from proctor_steps.benchmarks.base import Array, Benchmark, Score, Signature, Task
 from proctor_steps.stage import DataError
@@ -257,9 +258,9 @@ def _input_shape(signature: Signature, default: tuple[int, int]) -> _Fixed:
     if tensor.dtype != "float32":
         raise DataError(f"the model's input {tensor.name!r} is {tensor.dtype}; wanted is float32")
     height, width = shape[2] or default[0], shape[3] or default[1]
-    if height * width > images.MOST_PIXELS:
+    if height * width > MOST_PIXELS:
         raise DataError(
             f"the model's input {tensor.name!r} is {height}x{width}, more than "
-            f"{images.MOST_PIXELS:,} pixels; export the model with a smaller input"
+            f"{MOST_PIXELS:,} pixels; export the model with a smaller input"
         )
     return _Fixed(shape[0], height, width)

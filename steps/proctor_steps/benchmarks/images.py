@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-# A picture is taken apart in memory, three bytes a pixel, however small its file is. OpenCV reads
-# the limit once, when it first decodes.
-MOST_PIXELS = 100_000_000
-os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MOST_PIXELS)
+import cv2
+import numpy as np
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-
-from proctor_steps.benchmarks.base import Array  # noqa: E402
-from proctor_steps.stage import DataError  # noqa: E402
+from proctor_steps import MOST_PIXELS
+from proctor_steps.benchmarks.base import Array
+from proctor_steps.stage import DataError
 
 _JPEG, _SCAN, _END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 

@@ -1,0 +1,41 @@
+"""Programs to call, and the good input that the bad is made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hostile_data
+import pytest
+from hostile_kit import Programs
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    return Programs(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def good_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A filtered dataset of four pictures; not to be changed."""
+    return hostile_data.dataset(tmp_path_factory.mktemp("good") / "dataset")
+
+
+@pytest.fixture(scope="session")
+def good_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector for it; not to be changed."""
+    return hostile_data.model(tmp_path_factory.mktemp("good") / "model")
+
+
+@pytest.fixture(scope="session")
+def good_logs(
+    tmp_path_factory: pytest.TempPathFactory, good_dataset: Path, good_model: Path
+) -> Path:
+    """What an accuracy run of the two left; not to be changed."""
+    programs = Programs(tmp_path_factory.mktemp("good"))
+    made = programs.stage(
+        "loadgen run",
+        hostile_data.OFFLINE,
+        {"dataset": good_dataset, "model": good_model},
+    ).succeeds()
+    assert made.folder is not None
+    return made.folder
