@@ -15,11 +15,14 @@ from proctor.airflow.triggers import StepTrigger, deadline_passed
 from proctor.plan.model import Plan
 from proctor.records.store import RecordError
 from proctor.runtime.base import EngineError, Failure, Handle, Outcome
+from proctor.runtime.ending import end_of
 
 # Deferring costs about three seconds a step; what ends sooner than this never pays them.
 PATIENCE_SECONDS = 10.0
 POLL_FIRST_SECONDS = 0.05
 POLL_LONGEST_SECONDS = 0.5
+# Where the kernel tells of the end, the engine is asked now and then, for the log and the deadline.
+LOOK_SECONDS = 1.0
 
 
 class StepOperator(BaseOperator):
@@ -82,7 +85,7 @@ class StepOperator(BaseOperator):
         self._run, self._handle = run, handle
         self.log.info("%s, attempt %d: %s", self.step_id, handle.attempt, handle.image or "fake")
         give_up = time.monotonic() + PATIENCE_SECONDS
-        pause = POLL_FIRST_SECONDS
+        pause, end = POLL_FIRST_SECONDS, end_of(run.runtime, handle)
         try:
             while time.monotonic() < give_up:
                 state = run.runtime.poll(handle)
@@ -92,8 +95,12 @@ class StepOperator(BaseOperator):
                 if deadline_passed(handle):
                     run.runtime.stop(handle)
                     return self._finish(run, handle, deadline=True)
-                time.sleep(pause)
-                pause = min(pause * 1.5, POLL_LONGEST_SECONDS)
+                if end is None:
+                    time.sleep(pause)
+                    pause = min(pause * 1.5, POLL_LONGEST_SECONDS)
+                elif end.wait(LOOK_SECONDS):
+                    # The engine learns of it a little later.
+                    end = None
         except EngineError as error:
             raise AirflowException(f"the engine failed: {error}") from error
         self.defer(

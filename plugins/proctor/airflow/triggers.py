@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +12,16 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from proctor.airflow import instance
 from proctor.runtime.base import EngineError, Handle, Runtime
+from proctor.runtime.ending import end_of
 
+# Where the kernel does not tell of an attempt's end, the engine is asked this often.
+POLL_SECONDS = 1.0
 # The log of a step is copied at most this often while it is deferred; an exclusive step's only
 # now and then, as the machine is being measured.
-POLL_SECONDS = 1.0
 LOG_SECONDS = 5.0
-QUIET_SECONDS = 15.0
+QUIET_SECONDS = 30.0
+# The engine learns of the end a little later than the kernel.
+ENDING_SECONDS = 0.1
 # An engine that does not answer is given this long before the step is handed back as failed.
 ENGINE_PATIENCE_SECONDS = 60.0
 
@@ -33,6 +38,7 @@ class StepTrigger(BaseTrigger):
         self.handle = handle
         self.log_position = log_position
         self.quiet = quiet
+        self._copied = 0.0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Everything that is needed to go on elsewhere."""
@@ -45,24 +51,40 @@ class StepTrigger(BaseTrigger):
         """Yield one event when the attempt has ended."""
         runtime, handle = instance.runtime(), Handle.model_validate(self.handle)
         silent_since: float | None = None
-        copied = 0.0
         clock = asyncio.get_running_loop().time
-        while True:
-            try:
-                ended = await self._look(runtime, handle)
-                silent_since = None
-                if ended:
-                    yield self._event(ended)
-                    return
-                if clock() - copied >= (QUIET_SECONDS if self.quiet else LOG_SECONDS):
-                    await self._copy_log(runtime, handle)
-                    copied = clock()
-            except EngineError as error:
-                silent_since = silent_since or clock()
-                if clock() - silent_since > ENGINE_PATIENCE_SECONDS:
-                    yield self._event("engine", str(error))
-                    return
-            await asyncio.sleep(POLL_SECONDS)
+        async with _end_of(runtime, handle) as end:
+            while True:
+                try:
+                    if ended := await self._look(runtime, handle):
+                        yield self._event(ended)
+                        return
+                    await self._copy_log_when_due(runtime, handle)
+                    silent_since = None
+                except EngineError as error:
+                    silent_since = silent_since or clock()
+                    if clock() - silent_since > ENGINE_PATIENCE_SECONDS:
+                        yield self._event("engine", str(error))
+                        return
+                await self._pause(handle, end, POLL_SECONDS if silent_since else None)
+
+    @property
+    def _log_seconds(self) -> float:
+        return QUIET_SECONDS if self.quiet else LOG_SECONDS
+
+    async def _pause(
+        self, handle: Handle, end: asyncio.Event | None, at_most: float | None
+    ) -> None:
+        """Until the attempt's end, its deadline, or the next time to copy its log."""
+        seconds = self._log_seconds if end is not None else POLL_SECONDS
+        if end is not None and end.is_set():
+            await asyncio.sleep(ENDING_SECONDS)
+            return
+        seconds = min(seconds, seconds_left(handle), at_most or seconds)
+        if end is None:
+            await asyncio.sleep(seconds)
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(end.wait(), seconds)
 
     async def _look(self, runtime: Runtime, handle: Handle) -> str:
         """Why the attempt is over (``exited``, ``deadline``), its log copied; "" while it runs."""
@@ -88,6 +110,12 @@ class StepTrigger(BaseTrigger):
         step = plan.step(handle.step)
         StepRun(home, plan, step, record, instance.runtime()).cancel(handle)
 
+    async def _copy_log_when_due(self, runtime: Runtime, handle: Handle) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._copied >= self._log_seconds:
+            await self._copy_log(runtime, handle)
+            self._copied = now
+
     async def _copy_log(self, runtime: Runtime, handle: Handle) -> None:
         chunk = await asyncio.to_thread(runtime.logs, handle, self.log_position)
         self.log_position = chunk.next
@@ -103,6 +131,35 @@ class StepTrigger(BaseTrigger):
                 "log_position": self.log_position,
             }
         )
+
+
+@contextlib.asynccontextmanager
+async def _end_of(runtime: Runtime, handle: Handle) -> AsyncIterator[asyncio.Event | None]:
+    """Set when the attempt's process ends; ``None`` where only the engine can tell."""
+    end = await asyncio.to_thread(end_of, runtime, handle)
+    if end is None:
+        yield None
+        return
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell() -> None:
+        loop.remove_reader(end)
+        told.set()
+
+    loop.add_reader(end, tell)
+    try:
+        yield told
+    finally:
+        loop.remove_reader(end)
+        end.close()
+
+
+def seconds_left(handle: Handle) -> float:
+    """Until an attempt's deadline; not less than a moment, so that nobody waits in circles."""
+    if not handle.deadline_at:
+        return float("inf")
+    left = datetime.fromisoformat(handle.deadline_at) - datetime.now(UTC)
+    return max(ENDING_SECONDS, left.total_seconds())
 
 
 def deadline_passed(handle: Handle) -> bool:

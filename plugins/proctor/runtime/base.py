@@ -183,6 +183,9 @@ class Runtime(Protocol):
     def poll(self, handle: Handle) -> State:
         """How it stands."""
 
+    def pid(self, handle: Handle) -> int | None:
+        """The process whose end is the attempt's, while it lives and where this host shows it."""
+
     def logs(self, handle: Handle, since: str = "") -> LogChunk:
         """The lines written since a position ("" is the beginning)."""
 

@@ -107,6 +107,13 @@ class DockerRuntime:
             return State(phase="gone", progress=progress)
         return _state(found, attempt).model_copy(update={"progress": progress})
 
+    def pid(self, handle: Handle) -> int | None:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        found = _by_id(handle.id)
+        pid = 0 if found is None else int(found.attrs["State"]["Pid"] or 0)
+        # An engine in a virtual machine, or on another host, has numbers of its own.
+        return pid if pid and str(handle.id) in processes.cgroup(pid) else None
+
     def logs(self, handle: Handle, since: str = "") -> LogChunk:
         """See :class:`~proctor.runtime.base.Runtime`."""
         found, position = _by_id(handle.id), Position.parse(since)

@@ -148,6 +148,10 @@ class FakeRuntime:
             return State(phase="running", progress=progress)
         return self._ended(attempt, act)
 
+    def pid(self, handle: Handle) -> int | None:
+        """See :class:`~proctor.runtime.base.Runtime`. Nothing runs, so there is none."""
+        return None
+
     def logs(self, handle: Handle, since: str = "") -> LogChunk:
         """See :class:`~proctor.runtime.base.Runtime`."""
         ended = self.poll(handle).phase != "running"

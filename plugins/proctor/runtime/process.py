@@ -99,6 +99,10 @@ class ProcessRuntime:
             )
         return State(phase="running" if alive else "gone", progress=progress)
 
+    def pid(self, handle: Handle) -> int | None:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        return processes.living_pid(handle.id)
+
     def logs(self, handle: Handle, since: str = "") -> LogChunk:
         """See :class:`~proctor.runtime.base.Runtime`."""
         ended = self.poll(handle).phase != "running"

@@ -37,6 +37,14 @@ def entry(pid: int) -> Entry | None:
     return None if found.state in "ZX" else found
 
 
+def cgroup(pid: int) -> str:
+    """The control groups of a process, as the kernel names them; "" where there is none."""
+    try:
+        return (_PROC / str(pid) / "cgroup").read_text()
+    except OSError:
+        return ""
+
+
 def boot_id() -> str:
     """Names this boot of the machine."""
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()

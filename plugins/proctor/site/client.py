@@ -77,6 +77,10 @@ class AirflowClient:
         answer = self._send("GET", f"/dags/{dag_id}/dagRuns/{run_id}", ok=(200, 404))
         return None if answer.status_code == 404 else str(answer.json()["state"])
 
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """What Airflow knows of a run: its state and times."""
+        return dict(self._send("GET", f"/dags/{dag_id}/dagRuns/{run_id}").json())
+
     def task_states(self, dag_id: str, run_id: str) -> dict[str, dict[str, Any]]:
         """Every task instance of a run, by task id."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"

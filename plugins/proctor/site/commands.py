@@ -133,7 +133,7 @@ def up(
         while True:
             for name in instance.supervise():
                 console.print(f"{name} died; started again", style="yellow")
-            for name in reaper.look():
+            for name in reaper.look(instance.changes.wait(0)):
                 console.print(f"stopped {name}: its task had ended", style="yellow")
             time.sleep(1)
 

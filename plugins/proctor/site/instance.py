@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from proctor.airflow import changes
 from proctor.airflow.cleanup import remove_orphans, stop_running
 from proctor.airflow.instance import POOL, slots
 from proctor.runtime.choose import make
@@ -44,6 +45,7 @@ class Instance:
     client: AirflowClient
     postgres: Postgres
     components: Components
+    changes: changes.Changes
 
     def supervise(self) -> list[str]:
         """Restart what has died; the names. Call it every second or so.
@@ -105,13 +107,16 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
             tune(home.path / "postgres")
             port = free_port()
             settings = environment(home, runtime, port, postgres.addresses())
-            _migrate(airflow, settings)
+            database = postgres.addresses()[0]
+            _migrate(airflow, settings, database)
+            changes.install(database)
             components = Components(airflow, settings)
             components.start()
             os.environ.update({k: v for k, v in settings.items() if k.startswith("PROCTOR_")})
             url = f"http://127.0.0.1:{port}"
             client = AirflowClient(url, user_name(), Credentials.of(home).password)
-            instance = Instance(home, runtime, url, client, postgres, components)
+            listener = changes.Changes(database, changes.TASKS)
+            instance = Instance(home, runtime, url, client, postgres, components, listener)
             client.wait_until_ready(START_SECONDS, lambda: _all_alive(instance))
             client.ensure_pool(POOL, slots())
             write_secret(airflow / "url.json", json.dumps({"url": url, "pid": os.getpid()}))
@@ -154,7 +159,7 @@ def _only_launcher(home: Home) -> Iterator[None]:
         yield
 
 
-def _migrate(airflow: Path, settings: dict[str, str]) -> None:
+def _migrate(airflow: Path, settings: dict[str, str], database: str) -> None:
     """Bring the database to this Airflow's version; skipped where that was done before."""
     import airflow as installed
 
@@ -162,6 +167,7 @@ def _migrate(airflow: Path, settings: dict[str, str]) -> None:
     wanted = f"{installed.__version__} {_database_of(airflow)}"
     if marker.is_file() and marker.read_text() == wanted:
         return
+    changes.remove(database)
     log = airflow / "migrate.log"
     with log.open("wb") as out:
         done = subprocess.run(

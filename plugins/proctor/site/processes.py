@@ -97,7 +97,7 @@ class Components:
         return self.folder / f"{name}.log"
 
     def _start(self, name: str) -> None:
-        command = [sys.executable, "-m", "airflow", *COMPONENTS[name]]
+        command = [sys.executable, "-m", "proctor.site.component", *COMPONENTS[name]]
         with self.log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
                 command,

@@ -20,6 +20,8 @@ from proctor.site.client import AirflowUnavailable
 from proctor.site.instance import Instance
 
 LOOK_SECONDS = 5.0
+# Where the database tells of no change: nothing is suspected, and the machine is left alone.
+IDLE_SECONDS = 30.0
 GRACE_SECONDS = 8.0
 _ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 
@@ -30,14 +32,21 @@ class Reaper:
 
     instance: Instance
     _next: float = 0.0
+    _next_idle: float = 0.0
+    _changed: bool = False
     _suspects: dict[str, float] = field(default_factory=dict)
     _idle: dict[str, float] = field(default_factory=dict)
 
-    def look(self) -> list[str]:
-        """Cancel what should have ended; the names of those attempts."""
-        if time.monotonic() < self._next:
+    def look(self, changed: bool = True) -> list[str]:
+        """Cancel what should have ended; the names of those attempts.
+
+        ``changed``: whether the database told of a change since the last call.
+        """
+        self._changed |= changed
+        now = time.monotonic()
+        if now < (self._next if self._changed or self._suspects else self._next_idle):
             return []
-        self._next = time.monotonic() + LOOK_SECONDS
+        self._next, self._next_idle, self._changed = now + LOOK_SECONDS, now + IDLE_SECONDS, False
         ended: list[str] = []
         for record in self.instance.home.records.runs():
             try:

@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from proctor.site.reaper import Reaper
 from proctor.site.settings import user_name
 
 WATCH_SECONDS = 1.0
+# Airflow is asked when its database tells of a change; without one, only this often.
+ASK_SECONDS = 30.0
 # A component that dies is started again; this long a silence is more than that.
 SILENCE_SECONDS = 120.0
 PARSE_SECONDS = 120.0
@@ -74,6 +76,11 @@ class View:
     tasks: dict[str, dict[str, Any]]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def asks(self) -> bool:
+        """Whether a gate waits for an answer."""
+        return any(ti["state"] == "awaiting_input" for ti in self.tasks.values())
+
 
 @dataclass
 class WatchedRun:
@@ -101,16 +108,21 @@ class WatchedRun:
         """
         silent_since: float | None = None
         reaper = Reaper(self.instance)
+        view, asked = View("unknown", {}), float("-inf")
         while True:
             notes = [f"{name} died; started again" for name in self.instance.supervise()]
+            changed = self.instance.changes.wait(0)
+            view = replace(view, notes=notes)
             try:
-                view = self._view()
-                view.notes += notes
-                view.notes += [f"stopped {name}: its task had ended" for name in reaper.look()]
-                if any(ti["state"] == "awaiting_input" for ti in view.tasks.values()):
+                if changed or view.asks or time.monotonic() - asked > ASK_SECONDS:
+                    view, asked = self._view(notes), time.monotonic()
+                reaped = reaper.look(changed)
+                view.notes += [f"stopped {name}: its task had ended" for name in reaped]
+                if view.asks:
                     view.notes += self._answer_gates() if self.yes else self._tell_who_waits()
                 silent_since = None
             except (AirflowUnavailable, httpx.HTTPError) as error:
+                asked = float("-inf")
                 silent_since = silent_since or time.monotonic()
                 if time.monotonic() - silent_since > SILENCE_SECONDS:
                     problem = f"Airflow does not answer any more: {error}"
@@ -136,10 +148,10 @@ class WatchedRun:
         refresh_summary(self.instance.home, self.record)
         return summarise(self.instance.home.records, self.record)
 
-    def _view(self) -> View:
-        client = self.instance.client
-        state = client.run_state(self.plan.pipeline, self.record.run)
-        return View(state or "unknown", client.task_states(self.plan.pipeline, self.record.run))
+    def _view(self, notes: list[str]) -> View:
+        client, pipeline, run = self.instance.client, self.plan.pipeline, self.record.run
+        state = client.run_state(pipeline, run) or "unknown"
+        return View(state, client.task_states(pipeline, run), notes)
 
     def _answer_gates(self) -> list[str]:
         client, said = self.instance.client, []

@@ -79,7 +79,7 @@ def environment(home: Home, runtime: str, port: int, databases: tuple[str, str])
         "CORE__DAGS_FOLDER": str(shipped("dags")),
         "CORE__PLUGINS_FOLDER": str(airflow / "plugins"),
         "CORE__LOAD_EXAMPLES": "False",
-        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__EXECUTOR": "proctor.airflow.executor.WakingExecutor",
         "CORE__PARALLELISM": "4",
         "CORE__MAX_ACTIVE_TASKS_PER_DAG": "16",
         "CORE__FERNET_KEY": credentials.fernet_key,
@@ -98,13 +98,14 @@ def environment(home: Home, runtime: str, port: int, databases: tuple[str, str])
         "API__WORKERS": "1",
         "API_AUTH__JWT_SECRET": credentials.jwt_secret,
         "LOGGING__BASE_LOG_FOLDER": str(airflow / "logs"),
-        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        # The scheduler sleeps in the executor's turn, until the database tells of a change.
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0",
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "5",
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
-        "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3",
-        "DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "2",
+        # The DAG file is read again when a spec changes (site/component.py), else hardly ever.
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "300",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
         # A supervisor may notice its task's end this many seconds late. Until then the executor
         # takes a task that was resumed meanwhile for the one that ended, and fails it.

@@ -1,0 +1,144 @@
+"""Told by the database that something changed, so that nobody has to ask it over and over.
+
+Airflow's components ask every fraction of a second whether there is something to do. That makes
+either a slow chain of short steps or a machine that is never quiet. Here the database tells:
+triggers on a few of Airflow's tables send a notification (``NOTIFY``) when a transaction that
+changed a state commits, and who waits for it sleeps until then. A listener that lost its
+connection falls back to asking.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg2  # type: ignore[import-untyped]
+
+# Notified when a task, a run, a trigger or a question changes its state.
+TASKS = "proctor_tasks"
+# Notified when somebody asks the DAG processor for something.
+PARSING = "proctor_parsing"
+
+# (table, the columns whose change counts, channel). Rows that come or go count in any case.
+_WATCHED = (
+    ("task_instance", "state", TASKS),
+    ("dag_run", "state", TASKS),
+    ("trigger", "", TASKS),
+    ("hitl_detail", "responded_at", TASKS),
+    ("dag_priority_parsing_request", "", PARSING),
+    ("callback", "", PARSING),
+)
+_FUNCTION = """
+    CREATE OR REPLACE FUNCTION proctor_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_notify(TG_ARGV[0], '');
+        RETURN NULL;
+    END $$
+"""
+# Without its database, or with nothing to listen to, a listener is back at asking this often.
+ASK_SECONDS = 0.2
+_RECONNECT_SECONDS = 5.0
+
+
+def install(url: str) -> None:
+    """Have the database tell; after each migration, and harmless when done before."""
+    with _connected(url) as cursor:
+        cursor.execute(_FUNCTION)
+        for table, columns, channel in _WATCHED:
+            update = f" OR UPDATE OF {columns}" if columns else ""
+            cursor.execute(
+                f"CREATE OR REPLACE TRIGGER proctor_notify AFTER INSERT OR DELETE{update} "
+                f"ON {table} FOR EACH ROW EXECUTE FUNCTION proctor_notify('{channel}')"
+            )
+
+
+def remove(url: str) -> None:
+    """Take it back: a migration must find Airflow's tables as Airflow made them."""
+    with _connected(url) as cursor:
+        cursor.execute("DROP FUNCTION IF EXISTS proctor_notify CASCADE")
+
+
+class Changes:
+    """What has changed on some channels; one for each process that waits.
+
+    It is connected at the first wait, so that children forked before do not share its socket.
+    """
+
+    def __init__(self, url: str, *channels: str) -> None:
+        self._url, self._channels = url, channels
+        self._connection: Any = None
+        self._connect_again = 0.0
+        self._fresh = False
+
+    @classmethod
+    def of_airflow(cls, *channels: str) -> Changes:
+        """Those of the database that this component's environment names."""
+        return cls(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], *channels)
+
+    def wait(self, seconds: float, *others: int) -> bool:
+        """Sleep until a change, until a descriptor of ``others`` is readable, or the time is over.
+
+        True: look now. It may be so without a change, as when the connection was made only now
+        and what happened before is not known.
+        """
+        if self._connection is None and not self._connect():
+            _readable(others, min(seconds, ASK_SECONDS))
+            return True
+        if self._fresh:
+            self._fresh = False
+            return True
+        try:
+            ready = _readable([self._connection.fileno(), *others], seconds)
+            return self._told() or bool(ready)
+        except psycopg2.Error:
+            self._connection = None
+            return True
+
+    def _connect(self) -> bool:
+        if time.monotonic() < self._connect_again:
+            return False
+        self._connect_again = time.monotonic() + _RECONNECT_SECONDS
+        try:
+            self._connection = _open(self._url)
+            with self._connection.cursor() as cursor:
+                for channel in self._channels:
+                    cursor.execute(f"LISTEN {channel}")
+        except psycopg2.Error:
+            self._connection = None
+            return False
+        self._fresh = True
+        return True
+
+    def _told(self) -> bool:
+        self._connection.poll()
+        told = bool(self._connection.notifies)
+        self._connection.notifies.clear()
+        return told
+
+
+def _readable(descriptors: Sequence[int], seconds: float) -> list[int]:
+    # Not select(): its descriptors end at 1024.
+    waiting = select.poll()
+    for each in descriptors:
+        waiting.register(each, select.POLLIN)
+    return [fd for fd, _ in waiting.poll(max(0.0, seconds) * 1000)]
+
+
+def _open(url: str) -> Any:
+    connection = psycopg2.connect(url.replace("+psycopg2", ""), application_name="proctor changes")
+    connection.autocommit = True
+    return connection
+
+
+@contextlib.contextmanager
+def _connected(url: str) -> Iterator[Any]:
+    connection = _open(url)
+    try:
+        with connection.cursor() as cursor:
+            yield cursor
+    finally:
+        connection.close()

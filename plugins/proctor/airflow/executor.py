@@ -1,0 +1,41 @@
+"""Airflow's LocalExecutor, at whose turn the scheduler sleeps until there is something to do.
+
+The scheduler turns around as fast as it can and sleeps a fixed time where it found nothing. Here
+that fixed time is zero, and the sleep is in the executor's turn, as it alone knows both ends of
+what the scheduler waits for: a change in the database, and a worker that is done.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.executors.local_executor import LocalExecutor
+
+from proctor.airflow.changes import TASKS, Changes
+
+# The scheduler's own clocks (heartbeat, lost tasks, timeouts) are looked at this often.
+LONGEST_SECONDS = 5.0
+
+
+class WakingExecutor(LocalExecutor):
+    """Waits in :meth:`sync`, which the scheduler calls once a turn and outside of transactions."""
+
+    _changes: Changes
+
+    def start(self) -> None:
+        """Called in the scheduler alone; other components only look the class up."""
+        super().start()
+        self._changes = Changes.of_airflow(TASKS)
+
+    def sync(self) -> None:
+        """Take what workers have done; if that is nothing, sleep until there is something to do."""
+        super().sync()
+        # What lies in the buffer the scheduler takes next, and a slot may have become free.
+        if not self.event_buffer:
+            self._changes.wait(LONGEST_SECONDS, _descriptor(self.result_queue))
+            super().sync()
+
+
+def _descriptor(queue: Any) -> int:
+    """Readable when a queue between processes holds something."""
+    return int(queue._reader.fileno())

@@ -1,0 +1,140 @@
+"""One of Airflow's components as a process, its loop waiting for changes instead of asking.
+
+``python -m proctor.site.component triggerer --skip-serve-logs`` is ``airflow triggerer ...`` with a
+few methods replaced. The scheduler needs none of this: Airflow lets it be given an executor of
+our own, in whose turn it waits.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from proctor.airflow.changes import PARSING, TASKS, Changes
+from proctor.site.home import Home
+
+# What no change tells of (heartbeats, timeouts, rows that a crash left) is looked at this often.
+LONGEST_SECONDS = 5.0
+# Spec files do not tell when they are edited; a look at their times costs some microseconds.
+FILES_SECONDS = 0.5
+
+
+def watch_triggers(supervisor: type[Any]) -> None:
+    """Have the triggerer read the table of triggers when that or a task changed, not each second.
+
+    Its loop goes on serving the process in which the triggers run.
+    """
+    load, clean = supervisor.load_triggers, supervisor.clean_unused
+    changes = Changes.of_airflow(TASKS)
+    due = _Due(changes)
+
+    def load_triggers(self: Any) -> None:
+        if due.now():
+            load(self)
+
+    def clean_unused(self: Any) -> None:
+        if due.this_turn:
+            clean(self)
+
+    supervisor.load_triggers, supervisor.clean_unused = load_triggers, clean_unused
+
+
+class _Due:
+    """Whether this turn of a loop has to ask the database."""
+
+    def __init__(self, changes: Changes) -> None:
+        self._changes, self._next = changes, 0.0
+        self.this_turn = True
+
+    def now(self) -> bool:
+        told = self._changes.wait(0)
+        self.this_turn = told or time.monotonic() >= self._next
+        if self.this_turn:
+            self._next = time.monotonic() + LONGEST_SECONDS
+        return self.this_turn
+
+
+def watch_specs(manager: type[Any], home: Home) -> None:
+    """Have the DAG processor wait until it is asked, or until a spec file changed."""
+    serve, claim = manager._service_processor_sockets, manager.claim_priority_files
+    changes = Changes.of_airflow(PARSING)
+    specs = SpecFiles(home)
+
+    def serve_or_wait(self: Any, timeout: float | None = 1.0) -> None:
+        if self._processors or self._file_queue:
+            serve(self, timeout=timeout)
+            return
+        give_up = time.monotonic() + LONGEST_SECONDS
+        while time.monotonic() < give_up and not specs.changed():
+            if changes.wait(FILES_SECONDS):
+                return
+
+    def claim_priority_files(self: Any) -> list[Any]:
+        known = list(self._file_stats) if specs.take() else []
+        return [*claim(self), *known]
+
+    manager._service_processor_sockets = serve_or_wait
+    manager.claim_priority_files = claim_priority_files
+
+
+class SpecFiles:
+    """Whether a spec, or the list of them, is another than at the last look."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._seen = self._stamps()
+
+    def changed(self) -> bool:
+        """Whether there is something to take."""
+        return self._stamps() != self._seen
+
+    def take(self) -> bool:
+        """Whether there was; the next look compares with now."""
+        before, self._seen = self._seen, self._stamps()
+        return self._seen != before
+
+    def _stamps(self) -> dict[str, tuple[int, int, int] | None]:
+        listed = self._home.path / "pipelines.json"
+        try:
+            specs = [entry.spec for entry in self._home.pipelines().values()]
+        except (ValueError, KeyError, TypeError):
+            specs = []  # the DAG file says what is wrong with it
+        return {str(path): _stamp(path) for path in (listed, *specs)}
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _triggerer() -> None:
+    from airflow.jobs.triggerer_job_runner import TriggerRunnerSupervisor
+
+    watch_triggers(TriggerRunnerSupervisor)
+
+
+def _dag_processor() -> None:
+    from airflow.dag_processing.manager import DagFileProcessorManager
+
+    watch_specs(DagFileProcessorManager, Home.default())
+
+
+PREPARE: dict[str, Callable[[], None]] = {"triggerer": _triggerer, "dag-processor": _dag_processor}
+
+
+def main() -> None:
+    """Run a component of Airflow as its command line would."""
+    from airflow.__main__ import main as airflow
+
+    PREPARE.get(sys.argv[1], lambda: None)()
+    airflow()  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    main()
