@@ -135,8 +135,10 @@ class Proxy:
     reply breaks off; ``hang``: no answer; ``error``: 500.
     """
 
-    def __init__(self, url: str, spoil: Spoil) -> None:
+    def __init__(self, url: str, spoil: Spoil, metadata: dict[str, Any] | None = None) -> None:
+        """``metadata``: the server's own, instead of what it says."""
         self.behind, self.spoil = int(url.rpartition(":")[2]), spoil
+        self.metadata = metadata
         self.posts, self.released = 0, threading.Event()
         self.connections = 0
         self._lock = threading.Lock()
@@ -193,6 +195,8 @@ class Proxy:
         if how == "hang":
             self.released.wait()
             return None
+        if handler.path == "/v2" and self.metadata is not None:
+            return self.answer(handler, 200, {}, json.dumps(self.metadata).encode())
         status, headers, reply = self.ask(handler, body)
         if how == "half":
             handler.send_response(status)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from proctor_steps import rounds
 from proctor_steps.benchmarks import BenchmarkName
@@ -219,14 +219,36 @@ def _tell(io: StepIO, run_: LoadgenRun) -> None:
             io.find(rule.rule, "warning", text, f"{run_.scenario} {run_.mode}")
     for error in run_.errors:
         io.find("loadgen_error", "error", error, f"{run_.scenario} {run_.mode}")
+    given = run_.sut["limits"]
+    if isinstance(given, dict) and isinstance(given["cpu_quota"], float):
+        io.find(
+            "cpu_quota",
+            "warning",
+            f"a quota of {given['cpu_quota']:g} processors stops all threads for the rest of each "
+            "period when it is used up; limit a measurement by cpuset instead",
+            f"{run_.scenario} {run_.mode}",
+        )
     endpoint = run_.sut.get("endpoint")
-    if isinstance(endpoint, dict) and endpoint["retries"]:
+    if isinstance(endpoint, dict):
+        _tell_endpoint(io, endpoint, f"{run_.scenario} {run_.mode}")
+
+
+def _tell_endpoint(io: StepIO, endpoint: dict[str, JsonValue], where: str) -> None:
+    if endpoint["retries"]:
         io.find(
             "endpoint_retries",
             "warning",
-            f"{endpoint['retries']} requests of {endpoint['requests']} were sent again "
+            f"{endpoint['retries']} tries beyond the {endpoint['requests']} requests were needed "
             f"({endpoint['retried_for']}); the time is part of their queries' latencies",
-            f"{run_.scenario} {run_.mode}",
+            where,
+        )
+    if endpoint["tensors"] == "json":
+        io.find(
+            "endpoint_json",
+            "info",
+            f"{endpoint['server']} does not list the binary tensor data extension; tensors travel "
+            "as JSON, which is slow",
+            where,
         )
 
 

@@ -117,13 +117,11 @@ class Endpoint(Backend):
         return min(super().at_once(workers), int(said) if said.isdecimal() else 1)
 
     def infer(self, batch: Array) -> Sequence[Array]:
-        """Post the batch as bytes; the outputs lie in this thread's buffer."""
+        """Post the batch, as bytes where the server takes them; the outputs lie in the reply."""
         head = json.dumps(self._request(batch), separators=(",", ":")).encode()
-        path = f"/v2/models/{self.service.model}/infer"
-        with self._lock:
-            self._counts["requests"] += 1
-        data = np.ascontiguousarray(batch).data.cast("B")
-        text, tail = self._ask("POST", path, head, data)
+        data = np.ascontiguousarray(batch).data.cast("B") if self._server.binary else None
+        self._count("requests")
+        text, tail = self._ask(f"/v2/models/{self.service.model}/infer", head, data)
         try:
             reply = protocol.parse(InferReply, text)
             arrays = protocol.unpack(reply.outputs, tail)
@@ -146,6 +144,7 @@ class Endpoint(Backend):
                 "server": f"{self._server.name} {self._server.version}".strip(),
                 "model": self._model.name,
                 "platform": self._model.platform,
+                "tensors": "binary" if self._server.binary else "json",
                 "properties": dict(properties),
                 "timeout_seconds": self.service.timeout_seconds,
                 "retries_allowed": self.service.retries,
@@ -160,11 +159,12 @@ class Endpoint(Backend):
     # -- one request, its tries ------------------------------------------------------------------
 
     def _request(self, batch: Array) -> dict[str, Any]:
-        tensor = protocol.wire(self._signature.inputs[0].name, batch, binary=True)
-        return {"inputs": [tensor], "parameters": {ALL_BINARY: True}}
+        binary = self._server.binary
+        tensor = protocol.wire(self._signature.inputs[0].name, batch, binary)
+        return {"inputs": [tensor]} | ({"parameters": {ALL_BINARY: True}} if binary else {})
 
     def _get(self, path: str, model: type[_M]) -> _M:
-        text, _ = self._ask("GET", path)
+        text, _ = self._ask(path)
         try:
             return protocol.parse(model, text)
         except ProtocolError as error:
@@ -173,14 +173,14 @@ class Endpoint(Backend):
             ) from error
 
     def _ask(
-        self, method: str, path: str, head: bytes = b"", data: memoryview | None = None
+        self, path: str, head: bytes | None = None, data: memoryview | None = None
     ) -> tuple[memoryview, memoryview]:
         """JSON and bytes of the reply, after as many tries as are allowed in the time."""
         began = time.monotonic()
         until, pause = began + self.service.timeout_seconds, _FIRST_PAUSE_S
         for left in range(self.service.retries, -1, -1):
             try:
-                return self._try(method, path, head, data, until)
+                return self._try(path, head, data, until)
             except _Again as error:
                 if left == 0 or time.monotonic() + pause >= until:
                     raise self._gave_up(error, began, self.service.retries - left) from error
@@ -209,11 +209,11 @@ class Endpoint(Backend):
         return EndpointError(f"{self._who} {error}{tries}; see the service's log")
 
     def _try(
-        self, method: str, path: str, head: bytes, data: memoryview | None, until: float
+        self, path: str, head: bytes | None, data: memoryview | None, until: float
     ) -> tuple[memoryview, memoryview]:
         connection = self._connection(until)
         try:
-            _send(connection, method, path, head, data)
+            _send(connection, path, head, data)
             reply = connection.getresponse()
             body = _body(connection, reply, until)
         except (ConnectionError, http.client.IncompleteRead) as error:
@@ -285,18 +285,17 @@ class Endpoint(Backend):
 
 
 def _send(
-    connection: http.client.HTTPConnection,
-    method: str,
-    path: str,
-    head: bytes,
-    data: memoryview | None,
+    connection: http.client.HTTPConnection, path: str, head: bytes | None, data: memoryview | None
 ) -> None:
-    connection.putrequest(method, path, skip_accept_encoding=True)
-    if data is not None:
-        connection.putheader("Content-Type", "application/octet-stream")
-        connection.putheader("Content-Length", str(len(head) + data.nbytes))
+    """Ask (``head`` None), or post JSON and, behind it, bytes."""
+    connection.putrequest("GET" if head is None else "POST", path, skip_accept_encoding=True)
+    if head is not None:
+        kind = "application/json" if data is None else "application/octet-stream"
+        connection.putheader("Content-Type", kind)
+        connection.putheader("Content-Length", str(len(head) + (data.nbytes if data else 0)))
+    if head is not None and data is not None:
         connection.putheader(JSON_LENGTH, str(len(head)))
-    connection.endheaders(head or None)
+    connection.endheaders(head)
     if data is not None:
         connection.send(data)
 

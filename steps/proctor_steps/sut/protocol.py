@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from proctor_steps.benchmarks.base import Array, Signature, Tensor
 
 JSON_LENGTH = "Inference-Header-Content-Length"
+EXTENSION = "binary_tensor_data"
 SIZE, BINARY, ALL_BINARY = "binary_data_size", "binary_data", "binary_data_output"
 # Where a tensor begins in memory: what vector units like, and some libraries ask for.
 _ALIGNMENT = 64
@@ -108,7 +109,13 @@ class ServerMetadata(_Said):
 
     name: str
     version: str = ""
-    extensions: list[str] = []
+    extensions: list[str] | None = None
+
+    @property
+    def binary(self) -> bool:
+        """Whether tensors may travel as bytes. Who lists no extensions at all is trusted to have
+        this one; who lists others has it not."""
+        return self.extensions is None or EXTENSION in self.extensions
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -73,7 +73,7 @@ class Served:
         """The routes. Errors are JSON, ``{"error": reason}``, as the protocol has them."""
         routes = [
             Route("/v2", _fixed({"name": SERVER, "version": __version__,
-                                 "extensions": ["binary_tensor_data"]})),
+                                 "extensions": [protocol.EXTENSION]})),
             Route("/v2/health/live", _fixed({"live": True})),
             Route("/v2/health/ready", _fixed({"ready": True})),
         ]  # fmt: skip

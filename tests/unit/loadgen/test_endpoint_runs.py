@@ -141,6 +141,26 @@ def test_one_connection_for_each_thread(model: Path, server: Server) -> None:
     assert client.describe()["endpoint"]["requests"] == 30
 
 
+@pytest.mark.parametrize(
+    ("metadata", "tensors"),
+    [
+        ({"name": "x"}, "binary"),
+        ({"name": "x", "extensions": ["binary_tensor_data"]}, "binary"),
+        ({"name": "x", "version": "2", "extensions": ["model_repository"]}, "json"),
+    ],
+)
+def test_tensors_travel_as_the_server_can(
+    metadata: dict[str, Any], tensors: str, server: Server
+) -> None:
+    expected = endpoint(server.url).infer(BATCH)[0].copy()
+    with Proxy(server.url, lambda n: "pass", metadata) as proxy:
+        client = endpoint(proxy.url)
+        assert (client.infer(BATCH)[0] == expected).all()
+    said = client.describe()
+    assert said["endpoint"]["tensors"] == tensors
+    assert said["endpoint"]["server"] == f"x {metadata.get('version', '')}".strip()
+
+
 @pytest.mark.parametrize(("how", "kind"), [("busy", "busy"), ("drop", "lost"), ("half", "lost")])
 def test_what_may_be_tried_again_is_and_is_counted(how: str, kind: str, server: Server) -> None:
     """Of each three posts the first two go wrong; the time belongs to the query."""
@@ -266,7 +286,7 @@ def test_retries_of_a_run_stand_in_its_record(
         assert set(said["retried_for"]) == {"lost", "busy"}
     (found,) = [finding for finding in result.findings if finding.rule == "endpoint_retries"]
     assert found.severity == "warning"
-    assert f"{said['retries']} requests of {said['requests']}" in found.message
+    assert f"{said['retries']} tries beyond the {said['requests']} requests" in found.message
     if scenario == "SingleStream":  # what was tried again waited 20 ms at least
         assert run["latency_ns"]["max"] >= 20e6
 
