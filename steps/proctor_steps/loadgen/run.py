@@ -219,15 +219,6 @@ def _tell(io: StepIO, run_: LoadgenRun) -> None:
             io.find(rule.rule, "warning", text, f"{run_.scenario} {run_.mode}")
     for error in run_.errors:
         io.find("loadgen_error", "error", error, f"{run_.scenario} {run_.mode}")
-    given = run_.sut["limits"]
-    if isinstance(given, dict) and isinstance(given["cpu_quota"], float):
-        io.find(
-            "cpu_quota",
-            "warning",
-            f"a quota of {given['cpu_quota']:g} processors stops all threads for the rest of each "
-            "period when it is used up; limit a measurement by cpuset instead",
-            f"{run_.scenario} {run_.mode}",
-        )
     endpoint = run_.sut.get("endpoint")
     if isinstance(endpoint, dict):
         _tell_endpoint(io, endpoint, f"{run_.scenario} {run_.mode}")
