@@ -93,7 +93,7 @@ def _entry(text: str, path: Path, number: int) -> tuple[int, str]:
     try:
         entry: Any = json.loads(text)
         index, data = entry["qsl_idx"], entry["data"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{path.name}:{number}: no entry of an accuracy log ({error}); was the file cut off?"
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from proctor_steps import benchmarks, rounds
 from proctor_steps.accuracy import log
@@ -60,7 +60,15 @@ def _about(io: StepIO) -> LoadgenRun | None:
     path = io.input("logs") / "run.json"
     if not path.is_file():
         return None
-    about = LoadgenRun.model_validate_json(path.read_bytes())
+    try:
+        about = LoadgenRun.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(
+            f"run.json beside the log is not what a run writes ({place}: {first['msg']}); give "
+            "the whole output of one accuracy run"
+        ) from error
     if about.mode != "accuracy":
         raise DataError(f"the logs are of a {about.mode} run; only an accuracy run can be scored")
     return about

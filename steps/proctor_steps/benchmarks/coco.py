@@ -45,7 +45,7 @@ def read(root: Path) -> Dataset:
     try:
         images = tuple(_image(root, entry) for entry in content["images"])
         categories = tuple((int(c["id"]), str(c["name"])) for c in content["categories"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f"{ANNOTATIONS} is no COCO file: {type(error).__name__} {error}") from error
     if not images:
         raise DataError(f"{ANNOTATIONS} lists no image; there is nothing to run on")
@@ -63,7 +63,7 @@ def load(root: Path) -> Any:
         raise DataError(f"the dataset has no {ANNOTATIONS}; give it the output of filter-coco")
     try:
         return json.loads(path.read_bytes(), object_hook=_without_outline)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{ANNOTATIONS} is no COCO file: {type(error).__name__} {error}") from error
 
 
@@ -83,9 +83,9 @@ def require_files(dataset: Dataset) -> None:
 
 
 def _image(root: Path, entry: dict[str, Any]) -> Image:
-    return Image(
-        id=int(entry["id"]),
-        path=root / IMAGES / str(entry["file_name"]),
-        width=int(entry["width"]),
-        height=int(entry["height"]),
-    )
+    name, width, height = str(entry["file_name"]), int(entry["width"]), int(entry["height"])
+    if Path(name).name != name or "\0" in name:
+        raise ValueError(f"of the file name {name!a}, which is no plain one without folders")
+    if width < 1 or height < 1:
+        raise ValueError(f"of the size {width}x{height} of {name!a}")
+    return Image(int(entry["id"]), root / IMAGES / name, width, height)

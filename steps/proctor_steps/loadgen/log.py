@@ -7,6 +7,8 @@ malformed logs are a :class:`DataError` that names the line.
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,6 +37,15 @@ _PERFORMANCE = (
 )
 _PERCENTILES = {"50.00": "p50", "90.00": "p90", "95.00": "p95", "97.00": "p97"}
 _PERCENTILES |= {"99.00": "p99", "99.90": "p999"}
+# What is reckoned with, by key; LoadGen writes nothing but numbers and these texts there.
+_NUMBERS = re.compile(
+    r"result_\w*[\w.]*_(ns|count|per_sec|per_second)|early_stopping_latency_\w+|num_errors"
+    r"|qsl_reported_total_count|effective_(min_duration_ms|samples_per_query"
+    r"|performance_sample_count|target_latency_percentile|target_latency_ns)"
+)
+_TEXTS = ("loadgen_version", "effective_scenario", "effective_test_mode", "result_validity")
+_TIMES = ("power_begin", "power_end")
+_TIME = "%m-%d-%Y %H:%M:%S.%f"
 # The figure of each scenario, by LoadGen's own key, and what stands in for it where early stopping
 # could not be computed.
 _METRICS: dict[str, tuple[str, str, str]] = {
@@ -147,11 +158,11 @@ class Detail:
 
     @property
     def duration_s(self) -> float:
-        """Time between the first query and the last answer, to the millisecond."""
-        form = "%m-%d-%Y %H:%M:%S.%f"
-        begin, end = (
-            datetime.strptime(str(self.values[key]), form) for key in ("power_begin", "power_end")
-        )
+        """Time between the first query and the last answer, to the millisecond.
+
+        By the machine's clock: negative where that was set back meanwhile.
+        """
+        begin, end = (datetime.strptime(self.values[key], _TIME) for key in _TIMES)
         return (end - begin).total_seconds()
 
     def settings(self, kind: str) -> dict[str, JsonValue]:
@@ -203,6 +214,12 @@ def read(folder: Path) -> Detail:
         if not path.is_file() or path.stat().st_size == 0:
             raise DataError(f"{name} is missing or empty: LoadGen did not finish this run")
     detail = _parse(folder / DETAIL)
+    for key, value in detail.values.items():
+        if not _fits(key, value):
+            raise DataError(
+                f"{DETAIL}: {key} is {ascii(value)[:80]}, which LoadGen does not write; the file "
+                "was damaged or edited: give the logs of a run as they are"
+            )
     missing = [key for key in _ALWAYS if key not in detail.values]
     if detail.values.get("effective_test_mode", "AccuracyOnly") not in _MODES:
         raise DataError(f"{DETAIL}: test mode {detail.values['effective_test_mode']} is not known")
@@ -236,11 +253,27 @@ def _line(line: str, where: str) -> dict[str, Any]:
         entry: dict[str, Any] = json.loads(line[len(_PREFIX) :])
         known = {name: entry[name] for name in ("key", "value", "metadata")}
         known["time_ms"] = float(entry.get("time_ms", 0))
-    except (ValueError, KeyError, TypeError) as error:
+        if not math.isfinite(known["time_ms"]):
+            raise ValueError("time_ms is no time")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"{where}: malformed ({error}); was the file cut off?") from error
     if not isinstance(known["key"], str) or not isinstance(known["metadata"], dict):
         raise DataError(f"{where}: malformed (key or metadata of the wrong type)")
     return known
+
+
+def _fits(key: str, value: Any) -> bool:
+    """Whether a value is of the kind that LoadGen writes under a key."""
+    if _NUMBERS.fullmatch(key):
+        return type(value) in (int, float) and abs(value) < 1e300
+    if key in _TEXTS:
+        return isinstance(value, str)
+    if key in _TIMES:
+        try:
+            datetime.strptime(value, _TIME)
+        except (TypeError, ValueError):
+            return False
+    return True
 
 
 def _latency_key(text: str) -> str:

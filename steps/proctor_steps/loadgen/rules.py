@@ -194,6 +194,8 @@ def _min_duration(case: Case) -> Iterator[Rule]:
         f"the run must last {wanted:g} s (measured {found:.3f} s, configured {configured:g} s, "
         f"LoadGen: {'met' if case.detail.values['result_min_duration_met'] else 'not met'})"
     )
+    if found < 0:
+        text += "; the machine's clock was set back during the run"
     yield _rule("min_duration", met, wanted, found, text)
 
 

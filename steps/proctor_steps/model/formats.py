@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Format = Literal["onnx", "openvino", "torchscript", "gguf", "tflite"]
 _HEAD = 4096
+_LARGEST_ONNX = 2**31  # bytes of a protobuf message
 _PAGE = re.compile(rb"\s*(<!doctype html|<html|<\?xml[^>]*>\s*<(html|error))", re.IGNORECASE)
 _PRECISIONS = {
     "FP16": "float16", "FP32": "float32", "FP64": "float64", "BF16": "bfloat16", "BOOL": "bool",
@@ -246,6 +247,12 @@ def _load_onnx(path: Path, where: str) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
+    size = path.stat().st_size
+    if size > _LARGEST_ONNX:
+        raise DataError(
+            f"{where} has {size:,} bytes; an ONNX file has 2 GiB at most, with larger weights in "
+            "files beside it: check the URI, or export the model so"
+        )
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError) as error:

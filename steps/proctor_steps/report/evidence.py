@@ -223,7 +223,7 @@ def _json(path: Path, found: Evidence, wrong: list[str]) -> dict[str, Any] | Non
         return None
     try:
         value = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         wrong.append(f"{path}: not JSON ({error})")
         return None
     if not isinstance(value, dict):
@@ -258,6 +258,6 @@ def examples(found: Evidence, limit: int) -> list[Example]:
             raw = json.loads((folder / "examples.json").read_bytes())
             entries = raw.get("examples", []) if isinstance(raw, dict) else raw
             return TypeAdapter(list[Example]).validate_python(entries)[:limit]
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{folder / 'examples.json'} does not fit: {error}") from error
     return []

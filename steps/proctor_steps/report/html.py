@@ -21,7 +21,7 @@ from proctor_steps.contract import Approval, Finding
 from proctor_steps.report import charts, pictures, verdict
 from proctor_steps.report.evidence import Evidence, Run, Score, examples, gather
 from proctor_steps.report.verdict import Verdict
-from proctor_steps.stage import Stage, StageParams, StepIO
+from proctor_steps.stage import DataError, Stage, StageParams, StepIO
 
 # More latencies than this are thinned for the drawing of the run's course (not for figures).
 MOST_POINTS = 2_000_000
@@ -158,14 +158,31 @@ def _drawings(run_: Run | None, logs: Path | None) -> tuple[Markup | None, Marku
     path = logs / "latencies.npy"
     if not path.is_file():
         return None, None, "The run kept no latencies."
-    import numpy as np
-
-    latencies = np.load(path, allow_pickle=False).ravel()
+    latencies = _latencies(path)
     if len(latencies) < 2:
         samples = f" of {run_.samples:,} samples" if run_.samples else ""
         return None, None, f"One query{samples}: throughput counts here, latency does not."
     thinned = latencies[:: max(1, len(latencies) // MOST_POINTS)]
     return charts.distribution(latencies, _marks(run_)), charts.over_time(thinned), ""
+
+
+def _latencies(path: Path) -> Any:
+    """Nanoseconds per query.
+
+    Raises:
+        DataError: the file is damaged, or holds something else.
+    """
+    import numpy as np
+
+    try:
+        values = np.asarray(np.load(path, allow_pickle=False), np.float64).ravel()
+    except (ValueError, TypeError, EOFError, AttributeError) as error:
+        raise DataError(
+            f"{path}: no list of latencies ({error}); give the logs as the run left them"
+        ) from error
+    if not np.isfinite(values).all():
+        raise DataError(f"{path}: a latency is no number; give the logs as the run left them")
+    return values
 
 
 def _counting(run_: Run) -> charts.Mark | None:
@@ -217,9 +234,14 @@ def _sources(folder: Path | None) -> dict[str, str]:
     path = folder / "annotations" / "instances_val2017.json" if folder else None
     if path is None or not path.is_file():
         return {}
-    coco = json.loads(path.read_bytes())
-    names = {entry["id"]: str(entry.get("name", "")) for entry in coco.get("licenses", [])}
-    return {i["file_name"]: names.get(i.get("license"), "") for i in coco.get("images", [])}
+    try:
+        coco = json.loads(path.read_bytes())
+        names = {entry["id"]: str(entry.get("name", "")) for entry in coco.get("licenses", [])}
+        return {i["file_name"]: names.get(i.get("license"), "") for i in coco.get("images", [])}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{path}: no COCO file ({type(error).__name__} {error}); give the output of filter-coco"
+        ) from error
 
 
 def _licences(dataset: Mapping[str, Any]) -> list[tuple[str, str, str]]:
