@@ -98,6 +98,7 @@ def _watch(
         raise RuntimeError(f"{_TASK} is {state}: the performance run ended within the window")
     mine = {name: value for name, value in used.percent.items() if name in roots}
     total = sum(mine.values())
+    bench.say(f"{how}: {total:.2f} % of a core: {mine}")
     for name, value in sorted(mine.items(), key=lambda item: -item[1]):
         bench.row(f"{how}: {name}, % of a core", value)
     bench.row(

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from proctor.runtime import engine as engine_module
-from proctor.runtime import images, selfcheck
+from proctor.runtime import images, processes, selfcheck
 from proctor.runtime.attempt import Attempt
 from proctor.runtime.base import EngineError, HostSource, InputSource, OutputTarget, RequestRefused
 from proctor.runtime.container import UNPRIVILEGED, container_name
 from proctor.runtime.docker import DockerRuntime
+from proctor.runtime.ending import end_of
 from proctor.runtime.selfcheck import OUT, Bench
 
 pytestmark = pytest.mark.docker
@@ -100,6 +101,62 @@ def test_cpu_limits(bench, engine):
     alone = host_config("alone", resources={"cpus": 1}, exclusive=True)
     assert alone["NanoCpus"] == alone["CpuQuota"] == 0
     assert alone["CpusetCpus"] == str(min(os.sched_getaffinity(0)))
+
+
+def test_the_kernel_gives_what_measures_whole_processors_and_no_quota(bench):
+    """Not what was asked of the engine, but what the process got."""
+    cpu = str(min(os.sched_getaffinity(0)))
+    alone = bench.start(
+        "alone", {"seconds": 600}, exclusive=True, resources={"cpus": 1}, deadline_seconds=900
+    )
+    limited = bench.start("limited", {"seconds": 600}, resources={"cpus": 0.5})
+    pids = [bench.runtime.pid(handle) for handle in (alone, limited)]
+    allowed = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+    assert f"Cpus_allowed_list:\t{cpu}\n" in allowed[0]
+    assert f"Cpus_allowed_list:\t{cpu}\n" not in allowed[1] or len(os.sched_getaffinity(0)) == 1
+    assert [_quota(pid) for pid in pids] == [None, 0.5]
+
+
+def _quota(pid):
+    """Processors that the kernel lets a process use in the mean; None: no quota."""
+    for line in processes.cgroup(pid).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers and (found := Path(f"/sys/fs/cgroup{path}/cpu.max")).is_file():
+            quota, period = found.read_text().split()
+            return None if quota == "max" else int(quota) / int(period)
+        if "cpu" in controllers.split(","):
+            folder = Path(f"/sys/fs/cgroup/{controllers}{path}")
+            folder = folder if folder.is_dir() else Path(f"/sys/fs/cgroup/cpu{path}")
+            quota = int((folder / "cpu.cfs_quota_us").read_text())
+            return None if quota < 0 else quota / int((folder / "cpu.cfs_period_us").read_text())
+    raise AssertionError("no cgroup of the cpu controller")
+
+
+def test_the_kernel_tells_of_the_end_of_a_container(bench, engine):
+    handle = bench.start("ends", {"seconds": 600})
+    assert bench.runtime.pid(handle) == engine.containers.get(handle.id).attrs["State"]["Pid"]
+    end = end_of(bench.runtime, handle)
+    assert end is not None
+    assert not end.wait(0.2)
+    engine.containers.get(handle.id).kill()
+    assert end.wait(60)
+    bench.wait(handle)  # the engine learns of it a little later
+    assert bench.runtime.pid(handle) is None
+    assert end_of(bench.runtime, handle) is None
+
+
+def test_a_number_of_another_machine_is_not_taken_for_the_containers(bench, monkeypatch):
+    """As with an engine in a virtual machine, whose processes have numbers of their own there."""
+    handle = bench.start("elsewhere", {"seconds": 600})
+    monkeypatch.setattr(processes, "cgroup", lambda pid: "0::/user.slice/session-1.scope\n")
+    assert bench.runtime.pid(handle) is None
+
+
+def test_everybodys_running_containers_are_counted(bench, engine):
+    handle = bench.start("counted", {"seconds": 600})
+    # Others may use the engine meanwhile.
+    assert bench.runtime.containers_running() >= 1
+    assert handle.id in [each.id for each in engine.containers.list()]
 
 
 def test_mounts_are_read_only_or_not(bench, tmp_path):

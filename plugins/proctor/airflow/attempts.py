@@ -15,6 +15,7 @@ from proctor.airflow.recorded import SUMMARY_FILE, LastAttempt, Recorded
 from proctor.airflow.services import ServiceRun
 from proctor.plan.model import selected
 from proctor.records.model import Line
+from proctor.runtime import hoststate
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.base import Failure, Handle, Outcome, RequestRefused
 from proctor_steps.contract import write_atomically
@@ -90,7 +91,7 @@ class StepRun(Recorded):
             "result",
             attempt=handle.attempt,
             identity=self._identity_of(handle),
-            data=_result_data(outcome, handle),
+            data=_result_data(outcome, handle) | self._host_state(),
         )
         self._append("attempt", attempt=handle.attempt, data={"status": "finished"})
         if outcome.failure is None:
@@ -108,7 +109,8 @@ class StepRun(Recorded):
         services = self._services_up()
         request, identity = self._request(attempt, services)
         begun: dict[str, Any] = {"status": "running", "generation": self.generation}
-        self._append("attempt", attempt=attempt, identity=identity, data=begun)
+        data = begun | self._host_state()
+        self._append("attempt", attempt=attempt, identity=identity, data=data)
         try:
             handle = self.runtime.start(request)
         except RequestRefused as error:
@@ -118,6 +120,10 @@ class StepRun(Recorded):
         self._append("attempt", attempt=attempt, identity=identity, data=begun)
         self.refresh_summary()
         return handle
+
+    def _host_state(self) -> dict[str, Any]:
+        """What the host was doing beside a measurement: read before its start and after its end."""
+        return {"host": hoststate.state(self.runtime)} if self.step.exclusive else {}
 
     def _services(self) -> list[ServiceRun]:
         planned = [self.plan.service(name) for name in self.step.services]

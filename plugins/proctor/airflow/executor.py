@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow.executors.local_executor import LocalExecutor
 
+from proctor.airflow import instance
 from proctor.airflow.changes import TASKS, Changes
 
 # The scheduler's own clocks (heartbeat, lost tasks, timeouts) are looked at this often.
@@ -23,7 +24,13 @@ class WakingExecutor(LocalExecutor):
     _changes: Changes
 
     def start(self) -> None:
-        """Called in the scheduler alone; other components only look the class up."""
+        """Called in the scheduler alone; other components only look the class up.
+
+        The workers that it forks, and their tasks, find imported here what every task needs.
+        """
+        import proctor.airflow.dag  # noqa: F401 - not for those who look the class up
+
+        instance.runtime()
         super().start()
         self._changes = Changes.of_airflow(TASKS)
 

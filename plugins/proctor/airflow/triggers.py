@@ -38,7 +38,7 @@ class StepTrigger(BaseTrigger):
         self.handle = handle
         self.log_position = log_position
         self.quiet = quiet
-        self._copied = 0.0
+        self._copied = float("-inf")
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Everything that is needed to go on elsewhere."""

@@ -82,7 +82,21 @@ def _step(step: PlanStep, lines: list[Line]) -> dict[str, Any]:
         row["title"] = step.title
     if message:
         row["message"] = message
+    if host := _host(lines):
+        row["host"] = host
     return row
+
+
+def _host(lines: Iterable[Line]) -> dict[str, JsonValue]:
+    """What the host was doing before and after the newest attempt of an exclusive step."""
+    found: dict[str, JsonValue] = {}
+    newest = 0
+    for line in lines:
+        if "host" in line.data and line.attempt >= newest:
+            if line.attempt > newest:
+                found, newest = {}, line.attempt
+            found["before" if line.kind == "attempt" else "after"] = line.data["host"]
+    return found
 
 
 def step_state(lines: Iterable[Line]) -> tuple[str, str]:

@@ -210,6 +210,9 @@ class Runtime(Protocol):
     def sweep(self) -> list[str]:
         """Remove what this home has left in the engine that is no attempt's; a line for each."""
 
+    def containers_running(self) -> int | None:
+        """How many containers its engine runs, whoever's; ``None`` where it has no engine."""
+
     def fingerprint(self) -> dict[str, Any]:
         """What of this host and engine shapes a measurement (CPU model, kernel, versions)."""
 

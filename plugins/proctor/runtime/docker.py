@@ -179,6 +179,11 @@ class DockerRuntime:
         probe.sweep(self.home)
         return network.sweep(self.home)
 
+    def containers_running(self) -> int | None:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        with engine_errors():
+            return int(connect().info()["ContainersRunning"])
+
     def fingerprint(self) -> dict[str, Any]:
         """See :class:`~proctor.runtime.base.Runtime`."""
         with engine_errors():

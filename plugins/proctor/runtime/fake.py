@@ -187,6 +187,10 @@ class FakeRuntime:
         """See :class:`~proctor.runtime.base.Runtime`."""
         return []
 
+    def containers_running(self) -> int | None:
+        """See :class:`~proctor.runtime.base.Runtime`."""
+        return None
+
     def fingerprint(self) -> dict[str, Any]:
         """See :class:`~proctor.runtime.base.Runtime`."""
         return {"runtime": self.name, **self._script().fingerprint}

@@ -51,7 +51,8 @@ class ProgressView:
 
     def __enter__(self) -> ProgressView:
         if self._console.is_terminal:
-            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            # Drawn when there is something to draw: a thread that redraws would not be quiet.
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         return self
 
@@ -64,7 +65,7 @@ class ProgressView:
         for note in view.notes:
             self._console.print(f"  {note}", style="yellow", soft_wrap=True, highlight=False)
         if self._live:
-            self._live.update(self._table(view))
+            self._live.update(self._table(view), refresh=True)
             return
         for step in self._plan.steps:
             state = str(view.tasks.get(step.id, {}).get("state") or "")

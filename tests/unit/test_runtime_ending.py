@@ -1,0 +1,182 @@
+"""The end of an attempt as the kernel tells it, and a trigger that waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proctor.airflow import triggers
+from proctor.runtime.base import EngineError, Handle, LogChunk, State
+from proctor.runtime.ending import End, end_of
+from proctor.runtime.fake import FakeRuntime
+
+
+class Sleeper(FakeRuntime):
+    """A runtime whose one attempt is a process of ours; it counts how often it is asked."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self.process = subprocess.Popen(["sleep", "600"])
+        self.polls = self.logs_copied = 0
+        self.stopped = False
+        self.late = 0
+
+    def pid(self, handle: Handle) -> int | None:
+        return self.process.pid
+
+    def poll(self, handle: Handle) -> State:
+        self.polls += 1
+        ended = self.process.poll() is not None
+        if ended and self.late:
+            self.late -= 1  # the engine learns of it later than the kernel
+            return State(phase="running")
+        return State(phase="exited", exit_code=0) if ended else State(phase="running")
+
+    def logs(self, handle: Handle, since: str = "") -> LogChunk:
+        self.logs_copied += 1
+        return LogChunk(lines=(), next=since)
+
+    def stop(self, handle: Handle, grace_seconds: float = 10.0) -> None:
+        self.stopped = True
+        self.process.kill()
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sleeper]:
+    made = Sleeper(tmp_path)
+    monkeypatch.setattr(triggers.instance, "runtime", lambda: made)
+    yield made
+    made.process.kill()
+    made.process.wait()
+
+
+def handle(**more: Any) -> Handle:
+    names = {"runtime": "fake", "id": "x", "pipeline": "p", "run": "r", "step": "s", "folder": "/"}
+    return Handle.model_validate(names | {"attempt": 1} | more)
+
+
+def pidfds() -> int:
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += "pidfd" in str(link.readlink())
+    return found
+
+
+def waiting_for(trigger: triggers.StepTrigger) -> asyncio.Task[dict[str, Any]]:
+    return asyncio.create_task(event_of(trigger))
+
+
+async def event_of(trigger: triggers.StepTrigger) -> dict[str, Any]:
+    async for event in trigger.run():
+        return dict(event.payload)
+    raise AssertionError("no event")
+
+
+def test_the_end_is_told_when_the_process_ends_and_not_before(sleeper: Sleeper) -> None:
+    end = end_of(sleeper, handle())
+    assert end is not None
+    assert not end.wait(0.05)
+    sleeper.process.kill()
+    assert end.wait(30)
+    end.close()
+    assert pidfds() == 0
+
+
+def test_a_number_that_is_used_again_is_not_taken_for_the_attempt(sleeper: Sleeper) -> None:
+    pids = iter([sleeper.process.pid, None])
+    sleeper.pid = lambda handle: next(pids)  # type: ignore[method-assign]
+    assert end_of(sleeper, handle()) is None
+    assert pidfds() == 0
+
+
+@pytest.mark.parametrize("trouble", [ProcessLookupError(), EngineError("it does not answer")])
+def test_where_nobody_can_tell_the_engine_is_asked(
+    sleeper: Sleeper, trouble: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pid(handle: Handle) -> int | None:
+        raise trouble
+
+    monkeypatch.setattr(sleeper, "pid", pid)
+    assert end_of(sleeper, handle()) is None
+    assert end_of(FakeRuntime(sleeper.home), handle()) is None
+
+
+def test_an_end_that_nobody_holds_is_closed(sleeper: Sleeper) -> None:
+    end = End(sleeper.process.pid)
+    assert pidfds() == 1
+    del end
+    assert pidfds() == 0
+
+
+def test_a_trigger_leaves_the_engine_alone_until_the_end(sleeper: Sleeper) -> None:
+    async def watch() -> dict[str, Any]:
+        waiting = asyncio.create_task(
+            event_of(triggers.StepTrigger(handle().model_dump(), "", True))
+        )
+        await asyncio.sleep(3 * triggers.POLL_SECONDS)
+        assert (sleeper.polls, sleeper.logs_copied) == (1, 1)
+        sleeper.late = 2
+        sleeper.process.kill()
+        sleeper.process.wait()
+        return await asyncio.wait_for(waiting, 60)
+
+    assert asyncio.run(watch())["reason"] == "exited"
+    assert pidfds() == 0
+
+
+def test_a_trigger_asks_again_and_again_where_the_kernel_cannot_tell(
+    sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triggers, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(sleeper, "pid", lambda handle: None)
+
+    async def watch() -> dict[str, Any]:
+        waiting = asyncio.create_task(
+            event_of(triggers.StepTrigger(handle().model_dump(), "", True))
+        )
+        while sleeper.polls < 5:
+            await asyncio.sleep(0.01)
+        sleeper.process.kill()
+        sleeper.process.wait()
+        return await asyncio.wait_for(waiting, 60)
+
+    assert asyncio.run(watch())["reason"] == "exited"
+
+
+def test_a_trigger_keeps_the_deadline_while_it_waits_for_the_end(sleeper: Sleeper) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    trigger = triggers.StepTrigger(handle(deadline_at=soon).model_dump(), "", True)
+    event = asyncio.run(asyncio.wait_for(event_of(trigger), 60))
+    assert event["reason"] == "deadline"
+    assert sleeper.stopped
+
+
+def test_a_trigger_that_is_cancelled_leaves_nothing_behind(sleeper: Sleeper) -> None:
+    async def cancel() -> int:
+        before = threading.active_count()
+        for _ in range(5):
+            trigger = triggers.StepTrigger(handle().model_dump(), "", True)
+            waiting = waiting_for(trigger)
+            polls = sleeper.polls
+            while sleeper.polls == polls:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        return threading.active_count() - before
+
+    # The loop's own pool keeps its few threads; none of them waits for the process.
+    assert asyncio.run(cancel()) <= (os.cpu_count() or 1) + 4
+    assert pidfds() == 0
+    assert sleeper.process.poll() is None
