@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from airflow.sdk import TriggerRule
 
 from proctor.airflow.dag import build, dag_of, nearest_upstream
 from proctor.plan.compile import load_plan
-from proctor.plan.model import Plan, PlanStep
+from proctor.plan.model import Plan, PlannedService, PlanStep
 from proctor.shipped import shipped
 from proctor.site.home import Registered
 
@@ -21,6 +22,24 @@ def plan_of(upstream: dict[str, tuple[str, ...]]) -> Plan:
 def test_edges_that_say_nothing_new_are_not_drawn() -> None:
     plan = plan_of({"a": (), "b": ("a",), "c": ("a", "b"), "d": ("a", "b", "c"), "e": ("b", "a")})
     assert nearest_upstream(plan) == {"a": [], "b": ["a"], "c": ["b"], "d": ["c"], "e": ["b"]}
+
+
+def test_a_stop_waits_for_each_of_its_steps_and_hides_no_failure() -> None:
+    # `late` may be over (upstream_failed) while `early` still runs.
+    early, other, late = (PlanStep(id=i, step=i, image="i") for i in ("early", "other", "late"))
+    service = PlannedService(id="s", step="s", image="i", port=1)
+    early = early.model_copy(update={"services": ("s",)})
+    late = late.model_copy(update={"services": ("s",), "upstream": ("early", "other")})
+    stop = PlanStep(
+        id="stop-s", step="stop-s", kind="stop", services=("s",), upstream=("early", "late")
+    )
+    dag = dag_of(Plan(pipeline="p", steps=(early, other, late, stop), services=(service,)))
+    stops = dag.get_task("stop-s")
+    assert stops.upstream_task_ids == {"early", "late"}
+    assert stops.trigger_rule == TriggerRule.ALL_DONE
+    leaves = {task.task_id for task in dag.tasks if not task.downstream_task_ids}
+    assert leaves == {"stop-s", "_outcome"}
+    assert dag.get_task("_outcome").upstream_task_ids == {"late"}
 
 
 @pytest.mark.parametrize("name", ["demo", "yolo-coco"])

@@ -6,6 +6,7 @@ import traceback
 from datetime import timedelta
 from typing import Any
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseOperator, Param, TaskGroup, get_parsing_context
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -23,6 +24,8 @@ from proctor.spec.errors import SpecErrors
 # Only the engine's failures are tried again; the operators fail the others for good.
 RETRIES = 3
 RETRY_DELAY = timedelta(seconds=5)
+# Stands behind steps that only stops follow. No step's id begins so.
+OUTCOME = "_outcome"
 # The only task of a pipeline whose spec is wrong.
 SPEC_ERRORS = "spec-errors"
 
@@ -74,7 +77,20 @@ def dag_of(plan: model.Plan) -> DAG:
         for step in plan.steps:
             upstream: list[BaseOperator] = [tasks[id] for id in drawn[step.id]] or [first]
             tasks[step.id].set_upstream(upstream)
+        if last := _last_but_for_stops(plan):
+            # A run is as good as what stands last in it, and a stop succeeds after failures, too.
+            outcome = EmptyOperator(
+                task_id=OUTCOME, task_display_name="Outcome", trigger_rule="none_failed"
+            )
+            outcome.set_upstream([tasks[id] for id in last])
     return dag
+
+
+def _last_but_for_stops(plan: model.Plan) -> list[str]:
+    """The steps that nothing follows but the stops of their services."""
+    followed = {id for step in plan.steps if step.kind != "stop" for id in step.upstream}
+    served = [step.id for step in plan.steps if step.services and step.kind != "stop"]
+    return [id for id in served if id not in followed]
 
 
 def _groups(plan: model.Plan) -> dict[str, TaskGroup]:
@@ -116,9 +132,7 @@ def _task(plan: model.Plan, step: model.PlanStep, group: TaskGroup | None) -> Ba
         "step_id": step.id,
     }
     if step.kind == "stop":
-        stop = StopOperator(pool=instance.POOL, **common)
-        stop.as_teardown(on_failure_fail_dagrun=False)
-        return stop
+        return StopOperator(pool=instance.POOL, trigger_rule="all_done", **common)
     # A skipped scenario must not skip what gathers the others; a failed one must stop it.
     common["trigger_rule"] = "none_failed"
     if step.kind == "approval":

@@ -1,7 +1,8 @@
 """The end of a service as an Airflow task: behind every step that uses it, whatever became of them.
 
-It is a teardown in Airflow's sense: it runs when they are all over, failed and skipped ones too,
-and its own state says nothing about the run's.
+It runs when they are all over, failed and skipped ones too, so its success says nothing about
+theirs. Airflow's teardown tasks would be meant for that, but a run with one that somebody marks as
+failed goes on to it and then counts as a success.
 """
 
 from __future__ import annotations

@@ -62,7 +62,11 @@ def ready_for(attempt: Attempt, request: StartRequest) -> Iterator[None]:
         return
     with _held(attempt.home, request.pipeline, request.run):
         _ensure(attempt.home, request.pipeline, request.run)
-        yield
+        try:
+            yield
+        except BaseException:
+            _leave(attempt.home, request)
+            raise
 
 
 def join_outside(found: Container, request: StartRequest) -> None:
@@ -80,9 +84,13 @@ def leave(home: Path, request: StartRequest) -> None:
     if not needed(request):
         return
     with _held(home, request.pipeline, request.run):
-        found = _find(name_of(home, request.pipeline, request.run))
-        if found is not None:
-            _remove(found)
+        _leave(home, request)
+
+
+def _leave(home: Path, request: StartRequest) -> None:
+    found = _find(name_of(home, request.pipeline, request.run))
+    if found is not None:
+        _remove(found)
 
 
 def sweep(home: Path) -> list[str]:
