@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from proctor_steps import benchmarks, rounds
 from proctor_steps.benchmarks.base import Task
 from proctor_steps.contract import write_atomically
-from proctor_steps.loadgen import settings
+from proctor_steps.loadgen import limits, settings
 from proctor_steps.loadgen.calibrate import Calibration, calibrate, warm_up
 from proctor_steps.loadgen.log import Mode
 from proctor_steps.loadgen.pulse import Phase, Pulse
@@ -114,6 +114,7 @@ def _execute(job: Job, pulse: Pulse) -> Outcome:
         "workers": sut.workers,
         "threads": job.threads,
         "calibrated": _calibrated(calibration),
+        "peak_rss_bytes": limits.peak_rss(),
     }
     return Outcome(status="ok", sut=described, versions=_versions(job))
 

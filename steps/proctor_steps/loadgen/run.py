@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from pydantic import Field, JsonValue
 
 from proctor_steps import rounds
 from proctor_steps.benchmarks import BenchmarkName
-from proctor_steps.loadgen import rules, watch
+from proctor_steps.loadgen import limits, rules, watch
 from proctor_steps.loadgen.child import Job, Outcome
 from proctor_steps.loadgen.log import LoadgenRun, Mode
 from proctor_steps.loadgen.pulse import Beat, Phase, Pulse
@@ -117,7 +118,8 @@ def _once(params: Params, io: StepIO, logs: Path, began: float) -> LoadgenRun:
     trace = logs / _TRACE
     if trace.is_file() and trace.stat().st_size == 0:
         trace.unlink()
-    judged = rules.judge(logs, rounds.load(params.round), params.benchmark, outcome.sut)
+    sut = outcome.sut | {"limits": asdict(limits.read())}
+    judged = rules.judge(logs, rounds.load(params.round), params.benchmark, sut)
     if (judged.scenario, judged.mode) != (params.scenario, params.mode):
         raise StepError(f"LoadGen ran {judged.scenario} {judged.mode}, not what was asked for")
     return judged
@@ -219,6 +221,15 @@ def _tell(io: StepIO, run_: LoadgenRun) -> None:
             io.find(rule.rule, "warning", text, f"{run_.scenario} {run_.mode}")
     for error in run_.errors:
         io.find("loadgen_error", "error", error, f"{run_.scenario} {run_.mode}")
+    given = run_.sut["limits"]
+    if isinstance(given, dict) and isinstance(given["cpu_quota"], float):
+        io.find(
+            "cpu_quota",
+            "warning",
+            f"a quota of {given['cpu_quota']:g} processors stops all threads for the rest of each "
+            "period when it is used up; limit a measurement by cpuset instead",
+            f"{run_.scenario} {run_.mode}",
+        )
     endpoint = run_.sut.get("endpoint")
     if isinstance(endpoint, dict):
         _tell_endpoint(io, endpoint, f"{run_.scenario} {run_.mode}")

@@ -33,14 +33,14 @@ class Samples:
         Raises:
             ValueError: it is of another shape or type than those that are here.
         """
+        kind, known = (sample.shape, sample.dtype), (self._rows.shape[1:], self._rows.dtype)
+        if self._used and kind != known:
+            raise ValueError(
+                f"sample {index} is {kind[1]} {kind[0]}, those before it are {known[1]} {known[0]}"
+            )
         slot = self._slots.get(index, self._used)
         if slot == len(self._rows):
             self._grow(sample)
-        if (self._rows.shape[1:], self._rows.dtype) != (sample.shape, sample.dtype):
-            raise ValueError(
-                f"sample {index} is {sample.dtype} {sample.shape}, those before it are "
-                f"{self._rows.dtype} {self._rows.shape[1:]}"
-            )
         self._rows[slot] = sample
         self._slots[index] = slot
         self._used = max(self._used, slot + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import threading
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from proctor_steps import benchmarks
 from proctor_steps.benchmarks.base import Array, Task
 from proctor_steps.stage import DataError, StepError
 from proctor_steps.sut import base
-from proctor_steps.sut.local import LocalSut
+from proctor_steps.sut.local import LocalSut, loadgen_complete
+from proctor_steps.sut.samples import Samples
 
 from .conftest import SIZE, make_model
 
@@ -213,3 +215,111 @@ def test_an_image_that_cannot_be_loaded_is_kept_for_later(task: Task, model: Pat
     assert sut.failure is not None
     sut.issue([1], [0])
     assert answers.by_id == {1: None}
+
+
+def test_a_query_is_counted_once_however_it_is_cut(task: Task, model: Path) -> None:
+    sut, answers = sut_of(task, load("onnxruntime", model, 3), batch=2, workers=3)
+    sut.load(range(10))
+    for query in range(40):
+        sut.issue([10 * query + i for i in range(10)], list(range(10)))
+    sut.close()
+    assert (sut.queries, sut.samples) == (40, 400)
+    assert set(answers.times.values()) == {1}
+    assert len(answers.times) == 400
+    assert sut.latencies.dtype == np.int64
+    assert (sut.latencies > 0).all()
+    sut.reset()
+    assert (sut.queries, sut.samples, len(sut.latencies)) == (0, 0, 0)
+
+
+class Refusing:
+    """As LoadGen's binding: takes pointers, copies, and answers an id only once."""
+
+    def __init__(self) -> None:
+        self.answered: dict[int, bytes] = {}
+
+    def QuerySampleResponse(self, id_: int, data: int, size: int) -> tuple[int, bytes]:
+        return id_, ctypes.string_at(data, size)
+
+    def QuerySamplesComplete(self, responses: list[tuple[int, bytes]]) -> None:
+        for id_, data in responses:
+            assert id_ not in self.answered
+            self.answered[id_] = data
+
+
+def test_loadgen_gets_the_bytes_of_each_payload() -> None:
+    loadgen = Refusing()
+    payload = np.arange(14, dtype=np.float32).reshape(2, 7)
+    loadgen_complete(loadgen)([1, 2, 3], [payload, None, payload[:0]])
+    assert loadgen.answered == {1: payload.tobytes(), 2: b"", 3: b""}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_payload_that_is_not_contiguous_is_refused_and_answered(
+    workers: int, task: Task, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its address would be that of other bytes. LoadGen still waits for every id."""
+    loadgen = Refusing()
+    monkeypatch.setattr(type(task), "payload", lambda self, i, a: np.ones((4, 7), np.float32)[:, 1])
+    sut = LocalSut(
+        task, load("onnxruntime", model), batch=2, workers=workers,
+        complete=loadgen_complete(loadgen),
+    )  # fmt: skip
+    sut.load(range(5))
+    sut.issue(list(range(5)), list(range(5)))
+    sut.close()
+    assert sut.failure is not None
+    assert "contiguous" in str(sut.failure.error)
+    assert loadgen.answered == dict.fromkeys(range(5), b"")
+
+
+def test_too_few_answers_are_a_failure(
+    task: Task, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(task), "postprocess", lambda self, outputs, indices: [])
+    sut, answers = sut_of(task, load("onnxruntime", model), batch=2)
+    sut.load(range(2))
+    sut.issue([0, 1], [0, 1])
+    assert sut.failure is not None
+    assert "0 answers for 2 samples" in str(sut.failure.error)
+    assert answers.by_id == {0: None, 1: None}
+
+
+def samples_of(*values: float) -> Samples:
+    library = Samples()
+    library.reserve(len(values))
+    for index, value in enumerate(values):
+        library.put(index, np.full((2, 3), value, np.float32))
+    return library
+
+
+def test_a_batch_of_neighbours_is_not_copied() -> None:
+    library = samples_of(0, 1, 2, 3)
+    whole = library.batch([0, 1, 2, 3], 4)
+    assert np.shares_memory(library.batch([2], 1), whole)
+    assert np.shares_memory(library.batch([1, 2], 2), whole)
+    assert library.batch([1, 2], 2)[:, 0, 0].tolist() == [1, 2]
+    mixed = library.batch([3, 0, 0], 3)
+    assert not np.shares_memory(mixed, whole)
+    assert mixed[:, 0, 0].tolist() == [3, 0, 0]
+    assert library.batch([1, 2], 4)[:, 0, 0].tolist() == [1, 2, 2, 2]
+    assert mixed.flags.c_contiguous
+
+
+def test_samples_come_and_go() -> None:
+    library = samples_of(0, 1, 2)
+    library.reserve(2)
+    library.put(1, np.full((2, 3), 10, np.float32))  # LoadGen may name a sample twice
+    library.put(9, np.full((2, 3), 9, np.float32))
+    assert library.batch([0, 1, 2, 9], 4)[:, 0, 0].tolist() == [0, 10, 2, 9]
+    library.drop([0, 1, 2, 9])
+    with pytest.raises(KeyError):
+        library.batch([1], 1)
+    library.put(5, np.zeros((4,), np.float32))
+    assert library.batch([5], 1).shape == (1, 4)
+
+
+@pytest.mark.parametrize("other", [np.zeros((1, 3), np.float32), np.zeros((2, 3), np.float64)])
+def test_samples_of_different_kinds_are_refused(other: Array) -> None:
+    with pytest.raises(ValueError, match="sample 7 is float"):
+        samples_of(1, 2).put(7, other)
