@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -36,6 +37,7 @@ from proctor.spec.model import (
     InputSpec,
     ParamSpec,
     Pipeline,
+    ResourceSpec,
     Reuse,
     Service,
     SourceRef,
@@ -87,6 +89,12 @@ def compile(pipeline: Pipeline, build_params: Mapping[str, JsonValue] | None = N
         services=compiler.planned_services(steps),
     )
     return plan
+
+
+@lru_cache
+def _resources(spec: ResourceSpec) -> Resources:
+    """Most steps have the same: one object for all of them."""
+    return Resources(**spec.model_dump())
 
 
 def _param(name: str, spec: ParamSpec) -> Param:
@@ -206,7 +214,7 @@ class _Compiler:
             cache=step.cache,
             secrets=step.secrets,
             runs_on=step.runs_on,
-            resources=Resources(**step.resources.model_dump()),
+            resources=_resources(step.resources),
             services=tuple(sorted(set(step.services))),
             reuse=self._reuse(step, required),
             network=step.network,
@@ -231,7 +239,7 @@ class _Compiler:
             params={key: self._fill(service.params[key], Cell()) for key in sorted(service.params)},
             inputs=inputs,
             upstream=tuple(sorted({source.step for item in inputs for source in item.sources})),
-            resources=Resources(**service.resources.model_dump()),
+            resources=_resources(service.resources),
             reuse="never",
             deadline_seconds=0,
             port=service.port,

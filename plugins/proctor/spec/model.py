@@ -7,6 +7,7 @@ apart from what it means: references and graph rules are checked in check.py.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PrivateAttr
@@ -250,7 +251,7 @@ class Step(SpecModel):
         """Whether a person, not a container, does this step."""
         return self.approval is not None or self.type == "manual_approval"
 
-    @property
+    @cached_property
     def all_inputs(self) -> dict[str, tuple[DataPath, InputSpec]]:
         """Inputs of both forms: name -> path below the step, and the input."""
         found: dict[str, tuple[DataPath, InputSpec]] = {}
@@ -258,7 +259,7 @@ class Step(SpecModel):
             found[name] = (("mounts", "input_volumes", name), item)
         return found | {name: (("inputs", name), item) for name, item in self.inputs.items()}
 
-    @property
+    @cached_property
     def all_outputs(self) -> dict[str, tuple[DataPath, OutputSpec]]:
         """Outputs of both forms: name -> path below the step, and the output."""
         found: dict[str, tuple[DataPath, OutputSpec]] = {}

@@ -31,7 +31,7 @@ class Unreadable(Exception):
         super().__init__(str(problem))
 
 
-@dataclass
+@dataclass(slots=True)
 class Node:
     """One value as written. ``value``: text, a list of nodes, or a list of (key, value) nodes."""
 
@@ -115,26 +115,28 @@ class _Composer:
         return self.roots[0] if self.roots else None
 
     def _take(self, event: Any) -> None:
-        at = self._at(event)
         self.count += 1
         if self.count > 3 * MAX_VALUES:
             message = f"the file has over {MAX_VALUES:,} values"
-            raise Unreadable(Problem(at, message, "data does not belong in a spec; fetch it"))
+            remedy = "data does not belong in a spec; fetch it"
+            raise Unreadable(Problem(self._at(event), message, remedy))
         if isinstance(event, yaml.ScalarEvent):
-            self._add(self._anchor(event, Node("scalar", event.value, _scalar_tag(event), at)))
+            tag = _scalar_tag(event)
+            self._add(self._anchor(event, Node("scalar", event.value, tag, self._at(event))))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self.keys.pop()
+            self._add(self.open.pop())
         elif isinstance(event, yaml.CollectionStartEvent):
             mapping = isinstance(event, yaml.MappingStartEvent)
             kind, short = ("mapping", "map") if mapping else ("sequence", "seq")
             tag = CORE + short if event.tag in (None, "!") else event.tag
-            self._push(self._anchor(event, Node(kind, [], tag, at)))
-        elif isinstance(event, yaml.CollectionEndEvent):
-            self.keys.pop()
-            self._add(self.open.pop())
+            self._push(self._anchor(event, Node(kind, [], tag, self._at(event))))
         elif isinstance(event, yaml.AliasEvent):
-            self._add(self._alias(str(event.anchor), at))
+            self._add(self._alias(str(event.anchor), self._at(event)))
         elif isinstance(event, yaml.DocumentStartEvent) and self.roots:
             message = "a second YAML document begins here"
-            raise Unreadable(Problem(at, message, "one file holds one pipeline; split it"))
+            remedy = "one file holds one pipeline; split it"
+            raise Unreadable(Problem(self._at(event), message, remedy))
 
     def _push(self, node: Node) -> None:
         if len(self.open) >= MAX_DEPTH:
