@@ -15,10 +15,12 @@ from proctor.shipped import find_spec, shipped
 from proctor.spec.load import load_pipeline
 from proctor_steps.__main__ import STAGES
 
-NAMES = ("demo", "yolo-coco")
+NAMES = ("demo", "demo-endpoint", "yolo-coco")
+WHOLE = ("demo", "yolo-coco")  # from data to package
 IMAGES = {"proctor/steps", "proctor/sut-onnxruntime", "proctor/sut-openvino", "proctor/sut-torch"}
 GIVEN: dict[str, dict[str, JsonValue]] = {
     "demo": {},
+    "demo-endpoint": {},
     "yolo-coco": {
         "images_uri": "https://example.org/val2017.zip",
         "annotations_uri": "s3://coco/annotations/",
@@ -57,10 +59,24 @@ def test_step_fits_its_stage(plan: Plan, step: PlanStep) -> None:
 def test_inputs_that_no_stage_can_do_without(plan: Plan, step: PlanStep) -> None:
     stage = STAGES[" ".join(step.command)]()
     needed = {name for name, text in stage.inputs.items() if "(optional)" not in text}
+    if step.params.get("sut") == "endpoint":
+        assert step.services
+        needed -= {"model"}  # which is the service's
     assert needed <= {item.name for item in step.inputs}
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_the_service_fits_its_stage() -> None:
+    plan = PLANS["demo-endpoint"]
+    (service,) = plan.services
+    stage = STAGES[" ".join(service.command)]()
+    values = check_params(plan, {})
+    stage.params.model_validate(resolve(dict(service.params), values))
+    assert {item.name for item in service.inputs} == set(stage.inputs)
+    assert resolve(service.image, values) in IMAGES
+    assert service.ready == "/v2/health/ready"
+
+
+@pytest.mark.parametrize("name", WHOLE)
 def test_both_have_the_same_shape(name: str) -> None:
     assert [s.id for s in PLANS[name].steps] == [s.id for s in PLANS["demo"].steps]
     package = PLANS[name].step("package")
