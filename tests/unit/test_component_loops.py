@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.dag_processing import collection
 from airflow.dag_processing.manager import DagFileProcessorManager
 from airflow.executors.local_executor import LocalExecutor
 from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
@@ -22,6 +23,7 @@ from proctor.airflow.executor import WakingExecutor
 from proctor.site import component
 from proctor.site.component import SpecFiles, watch_specs, watch_triggers
 from proctor.site.home import Home
+from proctor.site.settings import environment
 
 
 class Told:
@@ -246,3 +248,10 @@ def test_airflows_scheduler_turns_round_the_executor_and_sleeps_as_long_as_it_is
 def test_what_the_tasks_need_is_imported_before_the_workers_are_forked() -> None:
     start = source(WakingExecutor.start)
     assert start.index("proctor.airflow.dag") < start.index("super().start()")
+
+
+def test_a_parsed_spec_is_written_down_however_soon_after_the_last(home: Home) -> None:
+    """Airflow would drop what is parsed within this time; here nothing parses it once more."""
+    made = environment(home, "fake", 1, ("a", "b"))
+    assert made["AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL"] == "0"
+    assert "min_serialized_dag_update_interval" in source(collection)

@@ -180,3 +180,18 @@ def test_a_trigger_that_is_cancelled_leaves_nothing_behind(sleeper: Sleeper) -> 
     assert asyncio.run(cancel()) <= (os.cpu_count() or 1) + 4
     assert pidfds() == 0
     assert sleeper.process.poll() is None
+
+
+def test_no_event_overtakes_the_end_of_the_task_that_deferred(
+    sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triggers, "SETTLE_SECONDS", 0.5)
+    sleeper.process.kill()
+    sleeper.process.wait()
+
+    async def watch() -> float:
+        begun = asyncio.get_running_loop().time()
+        await event_of(triggers.StepTrigger(handle().model_dump(), "", True))
+        return asyncio.get_running_loop().time() - begun
+
+    assert asyncio.run(watch()) >= 0.5

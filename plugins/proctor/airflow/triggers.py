@@ -22,6 +22,9 @@ LOG_SECONDS = 5.0
 QUIET_SECONDS = 30.0
 # The engine learns of the end a little later than the kernel.
 ENDING_SECONDS = 0.1
+# The supervisor of the task that deferred notices its end up to a second late. An executor that
+# still holds that task takes its resumed successor for it and fails it, so no event comes sooner.
+SETTLE_SECONDS = 2.0
 # An engine that does not answer is given this long before the step is handed back as failed.
 ENGINE_PATIENCE_SECONDS = 60.0
 
@@ -52,10 +55,12 @@ class StepTrigger(BaseTrigger):
         runtime, handle = instance.runtime(), Handle.model_validate(self.handle)
         silent_since: float | None = None
         clock = asyncio.get_running_loop().time
+        begun = clock()
         async with _end_of(runtime, handle) as end:
             while True:
                 try:
                     if ended := await self._look(runtime, handle):
+                        await asyncio.sleep(begun + SETTLE_SECONDS - clock())
                         yield self._event(ended)
                         return
                     await self._copy_log_when_due(runtime, handle)

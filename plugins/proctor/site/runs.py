@@ -108,10 +108,10 @@ class WatchedRun:
         """
         silent_since: float | None = None
         reaper = Reaper(self.instance)
-        view, asked = View("unknown", {}), float("-inf")
+        view, asked, changed = View("unknown", {}), float("-inf"), True
         while True:
             notes = [f"{name} died; started again" for name in self.instance.supervise()]
-            changed = self.instance.changes.wait(0)
+            changed |= self.instance.changes.wait(0)
             view = replace(view, notes=notes)
             try:
                 if changed or view.asks or time.monotonic() - asked > ASK_SECONDS:
@@ -120,9 +120,8 @@ class WatchedRun:
                 view.notes += [f"stopped {name}: its task had ended" for name in reaped]
                 if view.asks:
                     view.notes += self._answer_gates() if self.yes else self._tell_who_waits()
-                silent_since = None
+                silent_since, changed = None, False
             except (AirflowUnavailable, httpx.HTTPError) as error:
-                asked = float("-inf")
                 silent_since = silent_since or time.monotonic()
                 if time.monotonic() - silent_since > SILENCE_SECONDS:
                     problem = f"Airflow does not answer any more: {error}"

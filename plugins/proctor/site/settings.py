@@ -104,6 +104,8 @@ def environment(home: Home, runtime: str, port: int, databases: tuple[str, str])
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "5",
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         # The DAG file is read again when a spec changes (site/component.py), else hardly ever.
+        # So what was read counts, however soon after the last time.
+        "CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "300",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
