@@ -158,6 +158,13 @@ def _tree(plan: Plan, values: dict[str, object]) -> Tree:
         branch = steps.add(f"[{'dim' if skipped else 'bold'}]{escape(step.id)}[/]{skipped}")
         for line in _about(step):
             branch.add(escape(line), style="dim" if skipped else "")
+    if plan.services:
+        services = tree.add("services")
+    for service in plan.services:
+        branch = services.add(f"[bold]{escape(service.id)}[/]")
+        branch.add(escape(f"{service.image}: {' '.join(service.command)}"))
+        ready = f"answers GET {service.ready}" if service.ready else "takes a connection"
+        branch.add(escape(f"port {service.port}, ready when it {ready}"))
     return tree
 
 
@@ -171,12 +178,14 @@ def _about(step: PlanStep) -> list[str]:
     lines = []
     if step.gate:
         lines.append(f"approval: {step.gate.question}")
-    else:
+    elif step.image:
         lines.append(f"{step.image}: {' '.join(step.command)}")
     if step.upstream:
         lines.append(f"after {', '.join(step.upstream)}")
     if step.required_approvals:
         lines.append(f"only with the approval of {', '.join(step.required_approvals)}")
+    if step.services and step.image:
+        lines.append(f"uses {', '.join(step.services)}")
     notes = [name for name in ("network", "exclusive", "cache") if getattr(step, name)]
     if notes:
         lines.append(", ".join(notes))
