@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from airflow.sdk import TriggerRule
 
-from proctor.airflow.dag import build, dag_of, nearest_upstream
+from proctor.airflow.dag import build, dag_of, nearest_upstream, task_ids
 from proctor.plan.compile import load_plan
 from proctor.plan.model import Plan, PlannedService, PlanStep
 from proctor.shipped import shipped
@@ -33,7 +33,9 @@ def test_a_stop_waits_for_each_of_its_steps_and_hides_no_failure() -> None:
     stop = PlanStep(
         id="stop-s", step="stop-s", kind="stop", services=("s",), upstream=("early", "late")
     )
-    dag = dag_of(Plan(pipeline="p", steps=(early, other, late, stop), services=(service,)))
+    plan = Plan(pipeline="p", steps=(early, other, late, stop), services=(service,))
+    dag = dag_of(plan)
+    assert set(dag.task_ids) == task_ids(plan)
     stops = dag.get_task("stop-s")
     assert stops.upstream_task_ids == {"early", "late"}
     assert stops.trigger_rule == TriggerRule.ALL_DONE
@@ -47,7 +49,7 @@ def test_a_shipped_pipeline_is_one_dag(name: str) -> None:
     plan = load_plan(shipped("pipeline_specs") / f"{name}.yaml")
     dag = dag_of(plan)
     assert dag.dag_id == name
-    assert set(dag.task_ids) == {step.id for step in plan.steps} | {"begin"}
+    assert set(dag.task_ids) == task_ids(plan) == {step.id for step in plan.steps} | {"begin"}
     # What a gate's answer lets through can be reached only through the gate.
     assert dag.get_task("package").upstream_task_ids == {"approve"}
     assert {p.name for p in plan.params} == set(dag.params)

@@ -86,6 +86,12 @@ def dag_of(plan: model.Plan) -> DAG:
     return dag
 
 
+def task_ids(plan: model.Plan) -> set[str]:
+    """Every task of a plan's DAG."""
+    outcome = {OUTCOME} if _last_but_for_stops(plan) else set()
+    return {step.id for step in plan.steps} | {begin.TASK_ID} | outcome
+
+
 def _last_but_for_stops(plan: model.Plan) -> list[str]:
     """The steps that nothing follows but the stops of their services."""
     followed = {id for step in plan.steps if step.kind != "stop" for id in step.upstream}

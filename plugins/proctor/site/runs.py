@@ -15,8 +15,7 @@ import httpx
 from pydantic import JsonValue
 
 from proctor.airflow.approval import APPROVE, announce_unattended
-from proctor.airflow.begin import TASK_ID as BEGIN
-from proctor.airflow.dag import SPEC_ERRORS
+from proctor.airflow.dag import SPEC_ERRORS, task_ids
 from proctor.airflow.recorded import refresh_summary
 from proctor.plan.model import Plan
 from proctor.records.store import RunRecord
@@ -184,7 +183,7 @@ class WatchedRun:
 
     def _wait_for_dag(self) -> None:
         """The DAG processor looks for changes every few seconds."""
-        wanted = {step.id for step in self.plan.steps} | {BEGIN}
+        wanted = task_ids(self.plan)
         give_up = time.monotonic() + PARSE_SECONDS
         client = self.instance.client
         while not client.has_dag(self.plan.pipeline, wanted):
