@@ -227,6 +227,14 @@ def test_a_name_that_is_no_folder_is_refused(kit: Kit, key: str, name: str) -> N
     assert key in result.message and "folder's name" in result.message
 
 
+def test_the_server_that_a_model_stood_behind_is_named(kit: Kit) -> None:
+    sut = {"backend": "openvino", "version": "2026.2", "endpoint": {"server": "triton 2.60.0"}}
+    kit.fill().logs("Offline", "performance", sut=sut)
+    _, out = package(kit, system=FULL_SYSTEM, measurements=FULL_MEASUREMENTS)
+    fields = json.loads((home(out) / "systems/box-1.json").read_text())
+    assert "openvino 2026.2 behind triton 2.60.0 (HTTP)" in fields["framework"]
+
+
 def test_a_full_description_leaves_nothing_to_tell(kit: Kit) -> None:
     kit.approvals = (approval(),)
     result, out = package(kit.fill(), system=FULL_SYSTEM, measurements=FULL_MEASUREMENTS)

@@ -30,6 +30,30 @@ def page(kit: Kit, **params: Any) -> tuple[str, dict[str, Any]]:
     return (out / "report.html").read_text(), json.loads((out / "summary.json").read_text())
 
 
+ENDPOINT = {
+    "service": "detector",
+    "url": "http://detector:8000",
+    "same_host": True,
+    "server": "triton 2.60.0",
+    "model": "yolo",
+    "platform": "openvino",
+}
+
+
+def test_a_system_behind_http_is_told_as_one(kit: Kit) -> None:
+    kit.fill()
+    assert "<dt>Endpoint</dt>" not in page(kit)[0]
+    sut = {"backend": "openvino", "version": "2026.2", "endpoint": ENDPOINT}
+    kit.logs("Offline", "performance", sut=sut)
+    text, _ = page(kit)
+    assert (
+        "<dt>Endpoint</dt><dd>detector at http://detector:8000, over HTTP, on the same host: "
+        "triton 2.60.0, model yolo (openvino)</dd>"
+    ) in text
+    kit.logs("Offline", "performance", sut=sut | {"endpoint": ENDPOINT | {"same_host": False}})
+    assert "over HTTP, host unknown" in page(kit)[0]
+
+
 class Tags(HTMLParser):
     """All tags with their attributes; complains of what the page may not hold."""
 

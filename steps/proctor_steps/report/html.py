@@ -110,8 +110,23 @@ def _systems(found: Evidence) -> list[tuple[str, str]]:
         if name:
             told.setdefault(name, []).append(scenario)
     if len(told) == 1:
-        return [("Backend", next(iter(told)))]
-    return [("Backend", f"{name} ({', '.join(where)})") for name, where in told.items()]
+        return [("Backend", next(iter(told))), *_endpoints(found)]
+    backends = [("Backend", f"{name} ({', '.join(where)})") for name, where in told.items()]
+    return [*backends, *_endpoints(found)]
+
+
+def _endpoints(found: Evidence) -> list[tuple[str, str]]:
+    """Servers that had the model, where the queries went over HTTP; each once."""
+    told: dict[str, None] = {}
+    for run_ in found.performance.values():
+        said = run_.sut.get("endpoint")
+        if isinstance(said, dict):
+            where = "on the same host" if said.get("same_host") is True else "host unknown"
+            told[
+                f"{said.get('service')} at {said.get('url')}, over HTTP, {where}: "
+                f"{said.get('server')}, model {said.get('model')} ({said.get('platform')})"
+            ] = None
+    return [("Endpoint", text) for text in told]
 
 
 def _shape(shape: Any) -> str:

@@ -153,6 +153,14 @@ def _benchmark_folder(params: Params, found: Evidence, scenarios: list[str], io:
     return max(met, key=lambda name: targets[name]) if met else rules.accuracy.lowest
 
 
+def _framework(sut: dict[str, JsonValue]) -> str:
+    """What ran the model, and the server that it stood behind."""
+    name = f"{sut['backend']} {sut.get('version', '')}".strip()
+    endpoint = sut.get("endpoint")
+    behind = isinstance(endpoint, dict) and endpoint.get("server")
+    return f"{name} behind {behind} (HTTP)" if behind else name
+
+
 def _system(params: Params, found: Evidence, io: StepIO) -> dict[str, JsonValue]:
     known: dict[str, JsonValue] = {
         "division": params.division,
@@ -160,11 +168,7 @@ def _system(params: Params, found: Evidence, io: StepIO) -> dict[str, JsonValue]
         "system_name": params.system_name,
         "other_software_stack": _software(found),
     }
-    frameworks = {
-        f"{run_.sut['backend']} {run_.sut.get('version', '')}".strip()
-        for run_ in found.performance.values()
-        if run_.sut.get("backend")
-    }
+    frameworks = {_framework(r.sut) for r in found.performance.values() if r.sut.get("backend")}
     known["framework"] = ", ".join(sorted(frameworks))
     rules = rounds.load(params.round).benchmark(params.benchmark)
     if rules is not None and len(rules.scenarios) == 1:

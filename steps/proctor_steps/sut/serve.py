@@ -7,11 +7,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import uvicorn
@@ -55,13 +55,13 @@ class Params(StageParams):
 
 def run(params: Params, io: StepIO) -> None:
     """Load the model, try it, serve until SIGTERM or SIGINT."""
-    with _interruptible(), _bound(*_address(params, io)) as listener:
+    ending = _Ending()
+    with ending.on_signals(), _bound(*_address(params, io)) as listener:
         sys.setswitchinterval(_SWITCH_SECONDS)
         served = _load(params, io.input("model"))
-        host, port = listener.getsockname()[:2]
-        io.say(f"serving {params.model} at http://{host}:{port}/v2/models/{params.model}")
-        io.progress(1, 1, "", f"ready at {host}:{port}")
-        _serve(served, listener)
+        ending.server = _server(served, lambda: _tell(params, io, listener))
+        ending.server.run([listener])
+        served.close()
     io.metrics["served"] = dict(served.counts)
     told = ", ".join(f"{count} {what}" for what, count in sorted(served.counts.items()))
     io.say(f"stopped; requests: {told or 'none'}")
@@ -150,23 +150,22 @@ def _named(tensors: Sequence[Tensor], word: str) -> tuple[Tensor, ...]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, but a signal only ends it: the step still has its last words to say."""
+    """uvicorn's, but it tells when it listens, and leaves signals to the step."""
+
+    ready: Callable[[], None]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then tell."""
+        await super().startup(sockets)
+        self.ready()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Signals set ``should_exit``, and are not raised again afterwards."""
-        kept = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in kept.items():
-                signal.signal(number, handler)
+        """None."""
+        yield
 
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-def _serve(served: Served, listener: socket.socket) -> None:
+def _server(served: Served, ready: Callable[[], None]) -> _Server:
     settings: dict[str, Any] = {
         "http": BoundedHttp,
         "loop": "uvloop",
@@ -181,23 +180,37 @@ def _serve(served: Served, listener: socket.socket) -> None:
         "timeout_keep_alive": _KEEP_ALIVE_S,
         "timeout_graceful_shutdown": _GRACE_S,
     }
-    _Server(uvicorn.Config(served.app(), **settings)).run([listener])
-    served.close()
+    server = _Server(uvicorn.Config(served.app(), **settings))
+    server.ready = ready
+    return server
 
 
-@contextmanager
-def _interruptible() -> Generator[None]:
-    """While the model loads: as the first process of a container SIGTERM would be ignored."""
+def _tell(params: Params, io: StepIO, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    io.say(f"serving {params.model} at http://{host}:{port}/v2/models/{params.model}")
+    io.progress(1, 1, "", f"ready at {host}:{port}")
 
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise StepError(f"stopped by {signal.Signals(number).name} before the model was ready")
 
-    kept = {number: signal.signal(number, stop) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
+class _Ending:
+    """What a signal does: it ends the server in order; before there is one, the step."""
+
+    server: uvicorn.Server | None = None
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if self.server is None:
+            name = signal.Signals(number).name
+            raise StepError(f"stopped by {name} before the model was ready")
+        self.server.should_exit = True
+
+    @contextmanager
+    def on_signals(self) -> Generator[None]:
+        """Handled from here on: the first process of a container does not die by itself."""
+        kept = {n: signal.signal(n, self._end) for n in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in kept.items():
+                signal.signal(number, handler)
 
 
 STAGE = Stage(

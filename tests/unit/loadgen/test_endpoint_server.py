@@ -350,6 +350,20 @@ def test_requests_under_way_are_answered_before_the_end(model: Path, tmp_path: P
         assert found == [0]
 
 
+def test_a_signal_while_the_model_loads(model: Path, tmp_path: Path) -> None:
+    server = start_server(tmp_path / "step", model)
+    process = psutil.Process(server.process.pid)
+    # The address is taken (and told by the kernel, not by the log) before the model is read.
+    while not any(c.laddr for c in process.net_connections()):
+        assert server.process.poll() is None, server.log()
+    server.process.send_signal(signal.SIGTERM)
+    code, result = server.wait()
+    assert result is not None
+    if code:  # else it was ready before the signal came
+        assert result.message == "stopped by SIGTERM before the model was ready"
+    assert "Traceback" not in server.log()
+
+
 def refused(folder: Path, model: Path, **params: Any) -> tuple[str, str]:
     """A server that does not come up: status and message."""
     server = start_server(folder, model, **params)
