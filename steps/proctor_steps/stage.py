@@ -36,6 +36,7 @@ from proctor_steps import __version__, contract, trouble
 from proctor_steps.contract import Contract, Finding, Mount, Output, Progress, Result
 
 _USAGE = 64  # exit code (sysexits.h: EX_USAGE)
+OUT_OF_MEMORY = "the step ran out of memory; give it more (resources.memory) or less work"
 _LONGEST = 4000  # characters of a message, which may repeat what it was given
 
 
@@ -198,7 +199,7 @@ def _failure(error: Exception, io: StepIO) -> StepFailure:
     if isinstance(error, StepFailure):
         return error
     if isinstance(error, MemoryError):
-        return StepError("the step ran out of memory; give it more (resources.memory) or less work")
+        return StepError(OUT_OF_MEMORY)
     if isinstance(error, OSError) and (told := trouble.explain(error, io.places())):
         return StepError(told)
     _print("".join(traceback.format_exception(error)), sys.stderr)

@@ -40,14 +40,16 @@ def explain(error: OSError, places: Mapping[str, Path]) -> str:
     remedy = _REMEDIES.get(error.errno or 0)
     if remedy is None:
         return ""
-    where = str(error.filename or "")
+    # Where a file is copied, the second name is the one that is written.
+    where = str(error.filename2 or error.filename or "")
     if not where and error.errno in _FULL:
-        full = [f"{what} ({path})" for what, path in places.items() if _is_full(path)]
+        full = [f"{what} ({path})" for what, path in places.items() if is_full(path)]
         where = "the disk of " + " and ".join(full) if full else ""
     return f"cannot read or write{' ' + where if where else ''}: {error.strerror}; {remedy}"
 
 
-def _is_full(path: Path) -> bool:
+def is_full(path: Path) -> bool:
+    """Whether a disk has nearly nothing left."""
     try:
         return shutil.disk_usage(path).free < _NEARLY_NOTHING
     except OSError:

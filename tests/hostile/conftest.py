@@ -39,3 +39,15 @@ def good_logs(
     ).succeeds()
     assert made.folder is not None
     return made.folder
+
+
+@pytest.fixture(scope="session")
+def good_score(
+    tmp_path_factory: pytest.TempPathFactory, good_dataset: Path, good_logs: Path
+) -> Path:
+    """What the scorer made of it; not to be changed."""
+    programs = Programs(tmp_path_factory.mktemp("good"))
+    inputs = {"logs": good_logs, "dataset": good_dataset}
+    made = programs.stage("accuracy score", {"benchmark": "digits"}, inputs).succeeds()
+    assert made.folder is not None
+    return made.folder

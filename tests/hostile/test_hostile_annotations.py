@@ -84,10 +84,16 @@ def test_a_file_of_the_wrong_text(programs: Programs, name: str) -> None:
     content, phrase = TEXTS[name]
     made = data.dataset(programs.root / "data")
     path = made / "annotations" / "instances_val2017.json"
-    good = path.read_bytes()
     path.write_bytes(content)
-    out = programs.root / "out"
-    filter_coco(programs, made, out).refuses("instances_val2017.json", phrase, code=DATA)
+    filter_coco(programs, made).refuses("instances_val2017.json", phrase, code=DATA)
+
+
+def test_after_a_bad_file_the_same_folder_takes_a_good_one(programs: Programs) -> None:
+    made, out = data.dataset(programs.root / "data"), programs.root / "out"
+    path = made / "annotations" / "instances_val2017.json"
+    good = path.read_bytes()
+    path.write_bytes(good[:-9])
+    filter_coco(programs, made, out).refuses("not valid JSON", code=DATA)
     path.write_bytes(good)
     filter_coco(programs, made, out).succeeds()
 

@@ -39,6 +39,7 @@ from proctor_steps.transport.base import (
 
 T = TypeVar("T")
 _RESERVE = 64 << 20  # bytes that stay free on the disk
+_LEAST = 4096  # bytes that a connection has to bring while patience lasts
 _GAIN = 1 << 20  # an attempt that brought so many bytes does not count as a failure
 
 
@@ -71,9 +72,9 @@ def _wait_or_give_up(
 ) -> None:
     if failures >= retries.attempts:
         raise StepError(
-            f"{where}: given up after {failures} attempts in a row that brought nothing; the last: "
-            f"{error.reason}. Check the network and the source, then start this step again: it "
-            "goes on from what is here"
+            f"{where}: given up after {failures} attempt{'s' if failures > 1 else ''} that brought "
+            f"nothing; the last: {error.reason}. Check the network and the source, then start this "
+            "step again: it goes on from what is here"
         ) from error
     wait = retries.wait(failures, error.wait)
     say(f"{where}: {error.reason}; trying again in {wait:.1f} s")
@@ -193,6 +194,8 @@ class Store:
 class Downloader:
     """Brings remote files into a store.
 
+    ``patience``: seconds in which a connection has to bring ``_LEAST`` bytes, or it counts as
+    broken: one that brings a byte now and then would keep a step until its deadline.
     ``gained(n)`` hears of every ``n`` new bytes (negative when a part is dropped);
     ``expects`` of the size of a file that had none in the listing; ``say`` writes a line of the
     step's log. All may be called from several threads.
@@ -203,6 +206,7 @@ class Downloader:
     gained: Callable[[int], None]
     expects: Callable[[int], None]
     say: Callable[[str], None]
+    patience: float = 60.0
 
     def get(self, file: RemoteFile, sha256: str = "") -> Arrival:
         """The file, whole and checked.
@@ -273,7 +277,7 @@ class Downloader:
             size = _hash_start(part, reply.start, digest)
             self.gained(size)
             try:
-                for chunk in reply.chunks:
+                for chunk in self._paced(reply.chunks):
                     digest.update(chunk)
                     target.write(chunk)
                     size += len(chunk)
@@ -285,6 +289,18 @@ class Downloader:
             os.fsync(target.fileno())
         self._check_size(file, reply, size)
         return self._check_and_keep(file, reply, digest.hexdigest(), size, sha256)
+
+    def _paced(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The chunks, as long as they come at a pace that leads anywhere."""
+        since, came = time.monotonic(), 0
+        for chunk in chunks:
+            yield chunk
+            came += len(chunk)
+            took = time.monotonic() - since
+            if came >= _LEAST:
+                since, came = time.monotonic(), 0
+            elif took > self.patience:
+                raise Transient(f"the source sent only {came:,} bytes in {took:.0f} s")
 
     def _room(self, file: RemoteFile, reply: Reply) -> None:
         if reply.version.size is None:

@@ -26,6 +26,7 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _STRONG_AFTER = timedelta(seconds=60)
 _LONGEST_WAIT = 60.0
+_WRONG_TIME = (9, 10)  # OpenSSL: a certificate that is not yet, or no longer, valid
 
 
 class HttpSource:
@@ -112,6 +113,13 @@ class HttpSource:
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
+                if cause.verify_code in _WRONG_TIME:
+                    return StepError(
+                        f"{self.where}: the server's certificate does not hold now "
+                        f"({cause.verify_message}); by this machine's clock it is "
+                        f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}: set it right, or ask "
+                        "for a new certificate"
+                    )
                 return StepError(
                     f"{self.where}: the server's certificate is not trusted "
                     f"({cause.verify_message}); if it is your own authority's, name its file in "

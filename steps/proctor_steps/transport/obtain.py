@@ -154,7 +154,9 @@ def _from_afar(
         files = retry(source.files, source.where, retries, io.say)
         store = Store(cache / "downloads" if cache else out / WORK)
         meter = Meter(io, sum(file.size or 0 for file in files), "fetching")
-        downloader = Downloader(store, retries, meter.gained, meter.expects, meter.say)
+        downloader = Downloader(
+            store, retries, meter.gained, meter.expects, meter.say, params.timeout
+        )
         arrivals = _get_all(downloader, files, params.sha256 if source.single else "")
         items = [
             _item(file, arrival, store, movable=cache is None)
