@@ -261,6 +261,8 @@ class _Tap:
     def __init__(self, path: Path) -> None:
         self.path, self.sent = path, []  # type: Path, list[bytearray]
         self._server = socket.socket(socket.AF_UNIX)
+        given = os.environ.get("DOCKER_HOST", "")
+        self._engine = given.removeprefix("unix://") or "/var/run/docker.sock"
 
     def __enter__(self) -> _Tap:
         self._server.bind(str(self.path))
@@ -278,7 +280,7 @@ class _Tap:
             except OSError:
                 return
             engine = socket.socket(socket.AF_UNIX)
-            engine.connect("/var/run/docker.sock")
+            engine.connect(self._engine)
             self.sent.append(bytearray())
             for source, target, kept in ((client, engine, self.sent[-1]), (engine, client, None)):
                 threading.Thread(

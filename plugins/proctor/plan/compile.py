@@ -266,7 +266,7 @@ class _Compiler:
             id=service.stop,
             step=service.stop,
             kind="stop",
-            title=f"Stop {service.label}",
+            title=f"Stop: {service.label}",
             services=(service.id,),
             upstream=tuple(users),
             reuse="never",
