@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from proctor_steps import benchmarks, rounds
+from proctor_steps import benchmarks, rounds, trouble
 from proctor_steps.benchmarks.base import Task
 from proctor_steps.contract import write_atomically
 from proctor_steps.loadgen import limits, settings
@@ -28,7 +28,7 @@ from proctor_steps.loadgen.log import Mode
 from proctor_steps.loadgen.pulse import Phase, Pulse
 from proctor_steps.loadgen.settings import Wanted
 from proctor_steps.rounds import Scenario
-from proctor_steps.stage import DataError, StepError, StepFailure
+from proctor_steps.stage import OUT_OF_MEMORY, DataError, StepError, StepFailure
 from proctor_steps.sut import base
 from proctor_steps.sut.endpoint_backend import Endpoint, Service
 from proctor_steps.sut.local import Failure, LocalSut, loadgen_complete
@@ -38,6 +38,8 @@ SWITCH_SECONDS = 0.0002
 _PR_SET_PDEATHSIG = 1
 _SERVER_LATENCY_MS = 100.0
 _REQUESTS = 4
+_SAMPLES_PER_QUERY = 8  # MultiStream, in every round
+_OFFLINE_BATCH = 4
 
 
 class Job(BaseModel):
@@ -125,8 +127,7 @@ def _system(job: Job, pulse: Pulse, loadgen: Any) -> LocalSut:
     workers = _workers(job)
     backend.load(model, job.threads, streams=max(1, workers))
     task = benchmarks.get(job.benchmark).bind(job.dataset, backend.signature())
-    batch = _batch(job, task)
-    _try(task, backend, batch, model.name)
+    batch = _batch(job, task, backend, workers, model.name)
     return LocalSut(
         task,
         backend,
@@ -155,17 +156,35 @@ def _workers(job: Job) -> int:
     if job.endpoint is not None:
         return 0 if job.scenario == "SingleStream" else _REQUESTS
     many = job.threads if job.threads > 1 else 0
-    return {"Offline": many, "MultiStream": many, "Server": 1}.get(job.scenario, 0)
+    most = {"Offline": many, "MultiStream": min(many, _SAMPLES_PER_QUERY), "Server": 1}
+    return most.get(job.scenario, 0)
 
 
-def _batch(job: Job, task: Task) -> int:
+def _batch(job: Job, task: Task, backend: base.Backend, workers: int, name: str) -> int:
+    """The batch that was asked for or that the model is fixed to, tried on the model; where there
+    is neither, the one that suits the scenario if the model takes it, else 1."""
     fixed = task.fixed_batch
     if fixed and job.batch not in (0, fixed):
         raise StepError(
             f"the model is fixed to a batch of {fixed}, the parameter batch says {job.batch}; "
             "leave it out, or use a model with a free batch dimension"
         )
-    return fixed or job.batch or 1
+    chosen = fixed or job.batch or (1 if job.endpoint else _suiting(job.scenario, workers))
+    try:
+        _try(task, backend, chosen, name)
+    except DataError:
+        if fixed or job.batch or chosen == 1:
+            raise
+        chosen = 1
+        _try(task, backend, chosen, name)
+    return chosen
+
+
+def _suiting(scenario: Scenario, workers: int) -> int:
+    """Offline: a few samples at a time take a tenth less work each on small models, more of them
+    no less. MultiStream: every worker gets its share of a query."""
+    share = -(-_SAMPLES_PER_QUERY // max(1, workers))
+    return {"Offline": _OFFLINE_BATCH, "MultiStream": share}.get(scenario, 1)
 
 
 def _try(task: Task, backend: base.Backend, batch: int, name: str) -> None:
@@ -257,6 +276,10 @@ def _failed(error: BaseException, trace: str) -> Outcome:
     if isinstance(error, StepFailure):
         status: Any = error.status
         return Outcome(status=status, message=str(error))
+    if isinstance(error, MemoryError):
+        return Outcome(status="step_error", message=OUT_OF_MEMORY)
+    if isinstance(error, OSError) and (told := trouble.explain(error, {})):
+        return Outcome(status="step_error", message=told)
     print(trace, file=sys.stderr, flush=True)
     return Outcome(status="step_error", message=f"{type(error).__name__}: {error}")
 

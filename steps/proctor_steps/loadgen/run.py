@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue
 
-from proctor_steps import rounds
+from proctor_steps import rounds, trouble
 from proctor_steps.benchmarks import BenchmarkName
 from proctor_steps.loadgen import limits, rules, watch
 from proctor_steps.loadgen.child import Job, Outcome
@@ -48,7 +48,9 @@ class Params(StageParams):
         default=None, ge=0, description="inferences at a time; default: what suits the scenario"
     )
     batch: int = Field(
-        default=0, ge=0, description="samples per inference; 0: the model's own, or 1"
+        default=0,
+        ge=0,
+        description="samples per inference; 0: the model's own, or what suits the scenario",
     )
     target_qps: float | None = Field(
         default=None, gt=0, description="Offline, Server: samples per second; default: calibrated"
@@ -119,10 +121,23 @@ def _once(params: Params, io: StepIO, logs: Path, began: float) -> LoadgenRun:
     if trace.is_file() and trace.stat().st_size == 0:
         trace.unlink()
     sut = outcome.sut | {"limits": asdict(limits.read())}
-    judged = rules.judge(logs, rounds.load(params.round), params.benchmark, sut)
+    judged = _judge(params, logs, sut)
     if (judged.scenario, judged.mode) != (params.scenario, params.mode):
         raise StepError(f"LoadGen ran {judged.scenario} {judged.mode}, not what was asked for")
     return judged
+
+
+def _judge(params: Params, logs: Path, sut: dict[str, JsonValue]) -> LoadgenRun:
+    """LoadGen does not say when it could not write: its logs are cut off, and the disk is full."""
+    try:
+        return rules.judge(logs, rounds.load(params.round), params.benchmark, sut)
+    except DataError as error:
+        if not trouble.is_full(logs):
+            raise
+        raise StepError(
+            f"No space left on device; make room there, and start again: LoadGen's logs in {logs} "
+            f"are not whole ({error})"
+        ) from error
 
 
 def _better(params: Params, judged: LoadgenRun) -> dict[str, float]:

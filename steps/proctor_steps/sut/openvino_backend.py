@@ -22,12 +22,13 @@ class OpenVino(Backend):
     formats = ("openvino", "onnx")
 
     def load(self, model: Path, threads: int, streams: int = 1) -> None:
-        """Compile for latency (one stream) or for throughput (several)."""
-        config = {
-            "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
-            "NUM_STREAMS": str(streams),
-            "INFERENCE_NUM_THREADS": str(threads),
-        }
+        """Compile for latency (one stream) or for throughput (several).
+
+        For throughput OpenVINO chooses how many of them the processor serves best.
+        """
+        several = {"PERFORMANCE_HINT": "THROUGHPUT", "PERFORMANCE_HINT_NUM_REQUESTS": str(streams)}
+        one = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+        config = (several if streams > 1 else one) | {"INFERENCE_NUM_THREADS": str(threads)}
         try:
             core = openvino.Core()
             self._compiled = core.compile_model(core.read_model(model), "CPU", config)
@@ -52,11 +53,12 @@ class OpenVino(Backend):
         return [results[i] for i in range(len(results))]
 
     def describe(self) -> dict[str, Any]:
-        """Version, settings asked for, and the precision that the CPU computes in."""
+        """Version, settings asked for, and the streams and precision that they came to."""
         return {
             "backend": "openvino",
             "version": openvino.__version__,
             "config": self._config,
+            "streams": self._compiled.get_property("NUM_STREAMS"),
             "precision": str(self._compiled.get_property("INFERENCE_PRECISION_HINT")),
         }
 

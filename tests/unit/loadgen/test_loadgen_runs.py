@@ -184,6 +184,29 @@ def test_models_are_tried_before_loadgen_starts(
         assert ran.run["sut"]["batch"] == 4
 
 
+@pytest.mark.parametrize(
+    ("scenario", "threads", "batch"),
+    [("Offline", 2, 4), ("MultiStream", 1, 8), ("MultiStream", 3, 3), ("SingleStream", 2, 1)],
+)
+def test_the_batch_suits_the_scenario(
+    scenario: str, threads: int, batch: int, dataset: Path, model: Path, tmp_path: Path
+) -> None:
+    ran = loadgen_run(tmp_path, dataset, model, scenario=scenario, mode="accuracy", threads=threads)
+    assert ran.result.status == "ok", ran.result.message
+    assert ran.run["sut"]["batch"] == batch
+    assert ran.run["samples"] == IMAGES
+
+
+def test_a_model_that_takes_one_image_after_all(dataset: Path, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model", choke="several")
+    given: dict[str, Any] = {"scenario": "Offline", "mode": "accuracy"}
+    ran = loadgen_run(tmp_path / "run", dataset, model, **given)
+    assert ran.result.status == "ok", ran.result.message
+    assert ran.run["sut"]["batch"] == 1
+    asked = loadgen_run(tmp_path / "asked", dataset, model, batch=2, **given)
+    assert asked.result.status == "data_error"
+
+
 def test_a_batch_that_the_model_cannot_take(dataset: Path, tmp_path: Path) -> None:
     model = make_model(tmp_path / "model", batch=1)
     ran = loadgen_run(
