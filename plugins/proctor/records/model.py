@@ -12,7 +12,7 @@ LineKind = Literal["header", "attempt", "result", "skipped", "refused", "asked",
 
 
 class Line(BaseModel):
-    """One line.
+    """One line. ``step`` is the id of a step or of a service.
 
     ``header``: the first; data holds the resolved parameters, the runtime and the public key.
     ``attempt``: data.status is ``running``, ``cancelled`` or ``finished``; data.handle names it.
