@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import hostile_data
@@ -51,3 +54,12 @@ def good_score(
     made = programs.stage("accuracy score", {"benchmark": "digits"}, inputs).succeeds()
     assert made.folder is not None
     return made.folder
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Outside pytest's own, which is long, and closed to PostgreSQL's user under root."""
+    folder = Path(tempfile.mkdtemp(prefix="p-", dir="/tmp"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import hostile_data as data
 import pytest
-from hostile_kit import STEP, USAGE, Programs
+from hostile_kit import NOT_STARTED, STEP, USAGE, Programs
 from test_hostile_sources import serving
 
 from proctor.records.store import RecordStore
@@ -42,7 +42,17 @@ class Disk(Path):
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    folder = Disk(tmp_path / "disk")
+    yield from _mounted(tmp_path)
+
+
+@pytest.fixture
+def short_disk(short_folder: Path) -> Iterator[Disk]:
+    """Under a short path, which PostgreSQL's socket needs."""
+    yield from _mounted(short_folder)
+
+
+def _mounted(parent: Path) -> Iterator[Disk]:
+    folder = Disk(parent / "disk")
     folder.mkdir()
     if os.geteuid() or not _mount("-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(folder)):
         end = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
@@ -161,6 +171,26 @@ def test_a_record_on_a_full_disk_goes_on_when_there_is_room(disk: Disk) -> None:
     (disk / ".filled").unlink()
     record.append("attempt", data={"long": "x" * 9000})
     assert [line.seq for line in record.lines()] == [1, 2, 3, 4] and not record.verify_chain()
+
+
+@pytest.mark.parametrize(
+    ("state", "phrase"),
+    [
+        ("read-only", "home cannot be the home: Read-only file system"),
+        ("full", "home cannot be the home: No space left on device"),
+        ("nearly full", "PostgreSQL could not be started in"),
+    ],
+)
+def test_a_home_on_such_a_disk(
+    programs: Programs, short_disk: Disk, state: str, phrase: str
+) -> None:
+    if state == "read-only":
+        short_disk.lock()
+    elif state == "full":
+        short_disk.fill()
+    home = str(short_disk / "home")
+    said = programs.proctor("run", "demo", "--home", home, "--runtime", "process")
+    said.refuses(phrase, home, code=NOT_STARTED)
 
 
 def _step(

@@ -54,16 +54,19 @@ def run(
     json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="summary")] = None,
 ) -> None:
     """Run a pipeline to its end: start PostgreSQL and Airflow, show progress, stop everything."""
+    console = _console()
+    if json_ and not json_.absolute().parent.is_dir():
+        _give_up(f"--json {json_}: there is no folder {json_.absolute().parent}")
+    if json_ and json_.is_dir():
+        _give_up(f"--json {json_}: this is a folder; name a file in it")
+    place = _home(home)
+    path, plan, params, build = _prepare(spec, set_ or [])
+    kind = _runtime(console, runtime, place, plan, params)
+    # Airflow takes seconds to load: what was given wrongly is said before that.
     from proctor.site.instance import running
     from proctor.site.runs import WatchedRun, new_run_id, unfinished_run, write_json
     from proctor.site.terminal import ProgressView, results_table
 
-    console = _console()
-    if json_ and not json_.absolute().parent.is_dir():
-        _give_up(f"--json {json_}: there is no folder {json_.absolute().parent}")
-    place = _home(home)
-    path, plan, params, build = _prepare(spec, set_ or [])
-    kind = _runtime(console, runtime, place, plan, params)
     with _plain_errors(), _signals(), running(place, kind, sys.stderr) as instance:
         left, given_up = unfinished_run(instance, plan, params)
         for name in given_up:
@@ -101,12 +104,10 @@ def up(
     import time
 
     from proctor.shipped import shipped
-    from proctor.site.instance import running
-    from proctor.site.reaper import Reaper
     from proctor.spec.errors import SpecErrors
 
     console, place = _console(), _home(home)
-    place.create()
+    _create(place)
     images: set[str] = set()
     for path in [*sorted(shipped("pipeline_specs").glob("*.yaml")), *map(_spec_path, specs or [])]:
         try:
@@ -120,6 +121,9 @@ def up(
             name, path, place.pipelines()[name].build if name in place.pipelines() else {}
         )
     kind = _choose(console, runtime, place, images)
+    from proctor.site.instance import running
+    from proctor.site.reaper import Reaper
+
     with _plain_errors(), _signals(), running(place, kind, sys.stderr) as instance:
         link = instance.login_link()
         console.print(f"Airflow   {link}  (logs in once, within a minute)", soft_wrap=True)
@@ -153,14 +157,20 @@ def runs(home: HomeOption = None) -> None:
     """List the runs of this home, newest last."""
     from rich.table import Table
 
+    from proctor.records.store import RecordError
     from proctor.records.summary import summarise
 
-    place = _home(home)
+    place, damaged = _home(home), []
     table = Table(header_style="bold")
     for column in ("Pipeline", "Run", "State", "Steps done"):
         table.add_column(column, no_wrap=True)  # an id that is cut cannot be copied
     for record in place.records.runs():
-        summary = summarise(place.records, record)
+        try:
+            summary = summarise(place.records, record)
+        except RecordError as error:  # one that is damaged does not hide the others
+            table.add_row(record.pipeline, record.run, "damaged", "?")
+            damaged.append(str(error))
+            continue
         done = sum(s["state"] in ("succeeded", "skipped") for s in summary["steps"])
         table.add_row(
             record.pipeline,
@@ -172,6 +182,10 @@ def runs(home: HomeOption = None) -> None:
         _console().print(table)
     else:
         typer.echo(f"no runs in {place.path} yet; start one with: proctor run demo")
+    for problem in damaged:
+        typer.echo(problem, err=True)
+    if damaged:
+        raise typer.Exit(FAILED)
 
 
 def report(
@@ -245,7 +259,7 @@ def _spec_path(spec: str) -> Path:
 
 
 def _runtime(console: Console, wanted: str, home: Home, plan: Plan, params: dict[str, Any]) -> str:
-    home.create()
+    _create(home)
     return _choose(console, wanted, home, _images(plan, params))
 
 
@@ -294,10 +308,11 @@ def _explain_failures(console: Console, watched: WatchedRun) -> None:
 def _plain_errors() -> Iterator[None]:
     from proctor.site.client import AirflowUnavailable
     from proctor.site.instance import ComponentFailed, InstanceBusy
+    from proctor.site.postgres import PostgresFailed
 
     try:
         yield
-    except (AirflowUnavailable, ComponentFailed, InstanceBusy) as error:
+    except (AirflowUnavailable, ComponentFailed, InstanceBusy, PostgresFailed) as error:
         _give_up(str(error))
     except KeyboardInterrupt:
         typer.echo("stopped; the same command takes the run up where it was", err=True)
@@ -319,6 +334,14 @@ def _signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _create(home: Home) -> None:
+    """Make the home; one in which the services could not start is refused before all else."""
+    from proctor.site.postgres import check_folder
+
+    check_folder(home.path / "postgres")
+    home.create()
 
 
 def _home(option: Path | None) -> Home:

@@ -20,8 +20,9 @@ from proctor.site.home import HomeError
 
 _SOCKET = ".s.PGSQL.5432"
 _LONGEST_SOCKET = 107  # bytes of a Unix socket's path on Linux
-# Its starter hands the path to a shell without quotes, and clients get it in a URL.
-_PLAIN = re.compile(r"[\w/.,@=~-]+")
+# Its starter hands the path to a shell without quotes, a comma parts one path from the next, and
+# clients get it in a URL.
+_PLAIN = re.compile(r"[\w/.@=~-]+")
 _REASON = re.compile(r"(?:error|FATAL|PANIC):\s+(.+)")
 
 
@@ -45,7 +46,7 @@ def check_folder(folder: Path) -> None:
         strange = "".join(sorted(set(_PLAIN.sub("", str(folder)))))
         raise HomeError(
             f"{home} cannot be the home: PostgreSQL cannot be started in a path that holds "
-            f"{strange!r}; give one of letters, digits and / . _ - , @ = ~ by --home"
+            f"{strange!r}; give one of letters, digits and / . _ - @ = ~ by --home"
         )
 
 
