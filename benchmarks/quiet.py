@@ -3,10 +3,10 @@
 One instance, started by `proctor up` with its default configuration, first runs chains of no-op
 steps, then is watched during a performance run of the demo, then runs chains again: the same
 processes are fast and quiet. After that `proctor run demo` is watched the same way, as its launcher
-also follows the run. The figures are processor time (user and system), not elapsed time, in percent
-of one core. A process counts with the component below which it runs. The engine is shown apart: the
-time of dockerd, containerd and their shims goes mostly to the step itself and to others that use
-the engine; the last row is what they use without Proctor.
+also follows the run and draws its progress on a terminal. The figures are processor time (user and
+system), not elapsed time, in percent of one core. A process counts with the component below which
+it runs. The engine is shown apart: the time of dockerd, containerd and their shims goes mostly to
+the step itself and to others that use the engine; the last row is what they use without Proctor.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _run(bench: Bench, scratch: Path, demo: Plan, seconds: float) -> None:
         for word in ("--set", f"{name}={value[0] if isinstance(value, list) else value}")
     ]
     command = proctor("run", "demo", "--home", str(home), *settings)
-    with launched(home, command, [demo]) as instance:
+    with launched(home, command, [demo], terminal=True) as instance:
         runs = instance.client.unfinished()
         while not runs:
             runs = instance.client.unfinished()

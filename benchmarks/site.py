@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -99,18 +102,23 @@ def proctor(*words: str) -> list[str]:
 
 
 @contextmanager
-def launched(home: Path, command: Sequence[str], plans: Sequence[Plan]) -> Iterator[Instance]:
+def launched(
+    home: Path, command: Sequence[str], plans: Sequence[Plan], *, terminal: bool = False
+) -> Iterator[Instance]:
     """Run a launcher on a home until these plans are its DAGs; stop it after.
 
     Nothing of it differs from what a user starts: default configuration, no variable set.
+    ``terminal``: it draws its progress as on a person's screen.
     """
     home.mkdir(parents=True, exist_ok=True)
     log = home.parent / f"{home.name}.log"
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "PROCTOR"))}
     with log.open("ab") as out:
+        sink = _screen(log) if terminal else os.dup(out.fileno())
         launcher = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=inherited
+            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=out, env=inherited
         )
+        os.close(sink)
     try:
         client = _client(home, launcher, log)
         _wait_for_dags(client, plans, launcher, log)
@@ -121,6 +129,21 @@ def launched(home: Path, command: Sequence[str], plans: Sequence[Plan]) -> Itera
             launcher.wait(90)
         except subprocess.TimeoutExpired:
             launcher.kill()
+
+
+def _screen(log: Path) -> int:
+    """A terminal to write to; somebody must read what is drawn, so it goes to a file."""
+    screen, writer = pty.openpty()
+
+    def read() -> None:
+        # Reading fails once nobody has the other side any more.
+        with contextlib.suppress(OSError), log.with_suffix(".screen").open("ab") as out:
+            while data := os.read(screen, 65536):
+                out.write(data)
+        os.close(screen)
+
+    threading.Thread(target=read, daemon=True).start()
+    return writer
 
 
 def _client(home: Path, launcher: subprocess.Popen[bytes], log: Path) -> AirflowClient:
