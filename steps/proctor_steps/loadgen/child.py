@@ -114,7 +114,7 @@ def _execute(job: Job, pulse: Pulse) -> Outcome:
         **sut.backend.describe(),
         "batch": sut.batch,
         "workers": sut.workers,
-        "threads": job.threads,
+        **({} if job.endpoint else {"threads": job.threads}),
         "calibrated": _calibrated(calibration),
         "peak_rss_bytes": limits.peak_rss(),
     }

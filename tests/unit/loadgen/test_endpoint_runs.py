@@ -112,6 +112,7 @@ def test_a_performance_run_tells_that_it_was_an_endpoint(
     assert said["requests"] == run["samples"]
     assert (said["retries"], said["timeouts"], said["failures"]) == (0, 0, 0)
     assert run["sut"]["backend"] == "onnxruntime"
+    assert "threads" not in run["sut"]  # the server's own affair, told in its properties
     assert run["sut"]["workers"] == (0 if scenario == "SingleStream" else 4)
     assert "endpoint_retries" not in {finding.rule for finding in result.findings}
     assert json.loads((logs / "run.json").read_text())["sut"] == run["sut"]
