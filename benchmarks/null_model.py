@@ -29,13 +29,13 @@ _SECONDS = 3.0
 _SAMPLES = 64
 _SERVER_QPS = 20_000
 _WANTED_US = 6.0
-# Kind of system and scenario; the workers are those that a run has by default on two processors.
+# Workers and samples per inference, as a run has them by default on one processor or on two.
 _CASES = {
-    "SingleStream": 0,
-    "MultiStream": 0,
-    "Offline": 0,
-    "Offline, 2 workers": 2,
-    "Server": 1,
+    "SingleStream": (0, 1),
+    "MultiStream": (0, 8),
+    "Offline": (0, 4),
+    "Offline, 2 workers": (2, 4),
+    "Server": (1, 1),
 }
 
 
@@ -97,11 +97,11 @@ def measure(bench: Bench) -> None:
     """Every scenario, our layer and the floor in turn."""
     seconds = bench.seconds or _SECONDS
     cases: dict[str, Callable[[], float]] = {}
-    for name, workers in _CASES.items():
+    for name, (workers, batch) in _CASES.items():
         scenario = name.split(",")[0]
         for kind in ("floor", "ours"):
-            if kind == "ours" or not workers or scenario == "Server":
-                cases[f"{name}, {kind}"] = _case(kind, scenario, workers, seconds)
+            if kind == "ours" or scenario == name:
+                cases[f"{name}, {kind}"] = _case(kind, scenario, workers, batch, seconds)
     found = bench.interleave(cases)
     for name in _CASES:
         ours, floor = found[f"{name}, ours"], found.get(f"{name}, floor")
@@ -124,9 +124,11 @@ def _unit(name: str) -> str:
     return "per sample" if name.startswith("Offline") else "per query"
 
 
-def _case(kind: str, scenario: str, workers: int, seconds: float) -> Callable[[], float]:
+def _case(
+    kind: str, scenario: str, workers: int, batch: int, seconds: float
+) -> Callable[[], float]:
     command = [sys.executable, "-m", "benchmarks.null_model"]
-    command += [kind, scenario, str(workers), str(seconds)]
+    command += [kind, scenario, str(workers), str(batch), str(seconds)]
 
     def once() -> float:
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
@@ -135,13 +137,14 @@ def _case(kind: str, scenario: str, workers: int, seconds: float) -> Callable[[]
     return once
 
 
-def _run(kind: str, scenario: Any, workers: int, seconds: float) -> float:
+def _run(kind: str, scenario: str, workers: int, batch: int, seconds: float) -> float:
     """One LoadGen run in this process; microseconds per query or sample, or of latency."""
     import mlperf_loadgen as loadgen
 
     sys.setswitchinterval(SWITCH_SECONDS)
     with tempfile.TemporaryDirectory() as folder:
-        system, close = _floor(loadgen) if kind == "floor" else _ours(loadgen, workers, folder)
+        ours = kind == "ours"
+        system, close = _ours(loadgen, workers, batch, folder) if ours else _floor(loadgen)
         test = _settings(loadgen, scenario, seconds)
         library = loadgen.ConstructQSL(_SAMPLES, _SAMPLES, lambda _: None, lambda _: None)
         logs = settings.log_settings(loadgen, Path(folder))
@@ -159,12 +162,12 @@ def _floor(loadgen: Any) -> tuple[Any, Callable[[], None]]:
     return loadgen.ConstructFastSUT(issue, lambda: None), lambda: None
 
 
-def _ours(loadgen: Any, workers: int, folder: str) -> tuple[Any, Callable[[], None]]:
+def _ours(loadgen: Any, workers: int, batch: int, folder: str) -> tuple[Any, Callable[[], None]]:
     pulse = Pulse(Path(folder) / "pulse")
     sut = LocalSut(
         NullTask(),
         NullModel(),
-        batch=1,
+        batch=batch,
         workers=workers,
         complete=loadgen_complete(loadgen),
         beat=pulse.beat,
@@ -200,4 +203,5 @@ def _figure(detail: log.Detail) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_run(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))))
+    _, kind, scenario, workers, batch, seconds = sys.argv
+    print(json.dumps(_run(kind, scenario, int(workers), int(batch), float(seconds))))
