@@ -8,13 +8,17 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferred
+from test_attempts import Bench, fetch, plan_of
 
-from proctor.airflow import triggers
+from proctor.airflow import operator, triggers
+from proctor.airflow.operator import StepOperator
 from proctor.runtime.base import EngineError, Handle, LogChunk, State
 from proctor.runtime.ending import End, end_of
 from proctor.runtime.fake import FakeRuntime
@@ -195,3 +199,23 @@ def test_no_event_overtakes_the_end_of_the_task_that_deferred(
         return asyncio.get_running_loop().time() - begun
 
     assert asyncio.run(watch()) >= 0.5
+
+
+def test_an_exclusive_step_is_handed_over_before_it_measures(
+    sleeper: Sleeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operator, "EXCLUSIVE_PATIENCE_SECONDS", 0.0)
+    plan = plan_of(fetch(exclusive=True), fetch(id="other", step="other"))
+    bench = Bench(tmp_path / "home", plan)
+    tasks = {id: StepOperator(task_id=id, plan=plan, step_id=id) for id in ("fetch", "other")}
+    runs = {id: replace(bench.step(id), runtime=sleeper) for id in tasks}
+    with pytest.raises(TaskDeferred) as handed_over:
+        tasks["fetch"]._wait(runs["fetch"], handle())
+    assert sleeper.polls == 0
+    assert handed_over.value.trigger.quiet
+    # Another waits in the worker, for the kernel to tell.
+    threading.Timer(1.0, sleeper.process.kill).start()
+    finished: list[Handle] = []
+    monkeypatch.setattr(StepOperator, "_finish", lambda self, run, handle: finished.append(handle))
+    tasks["other"]._wait(runs["other"], handle())
+    assert finished == [handle()]

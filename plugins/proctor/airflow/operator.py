@@ -19,6 +19,8 @@ from proctor.runtime.ending import end_of
 
 # Deferring costs about three seconds a step; what ends sooner than this never pays them.
 PATIENCE_SECONDS = 10.0
+# What deferring costs is processor time, too: an exclusive step pays it while it still loads.
+EXCLUSIVE_PATIENCE_SECONDS = 4.0
 POLL_FIRST_SECONDS = 0.05
 POLL_LONGEST_SECONDS = 0.5
 # Where the kernel tells of the end, the engine is asked now and then, for the log and the deadline.
@@ -84,7 +86,8 @@ class StepOperator(BaseOperator):
     def _wait(self, run: StepRun, handle: Handle) -> dict[str, Any]:
         self._run, self._handle = run, handle
         self.log.info("%s, attempt %d: %s", self.step_id, handle.attempt, handle.image or "fake")
-        give_up = time.monotonic() + PATIENCE_SECONDS
+        patience = EXCLUSIVE_PATIENCE_SECONDS if run.step.exclusive else PATIENCE_SECONDS
+        give_up = time.monotonic() + patience
         pause, end = POLL_FIRST_SECONDS, end_of(run.runtime, handle)
         try:
             while time.monotonic() < give_up:
