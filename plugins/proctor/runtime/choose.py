@@ -48,6 +48,9 @@ def choose(
         runtime = make(kind, home)
         if kind == "docker":
             _prepare(images, say)
+        elif kind == "process":
+            for image in sorted(images):
+                runtime.identity(image)
         return runtime, f"asked for; {runtime.describe()}"
     try:
         _prepare(images, say)

@@ -54,14 +54,7 @@ class ProcessRuntime:
 
     def start(self, request: StartRequest) -> Handle:
         """See :class:`~proctor.runtime.base.Runtime`."""
-        image = host.own_image(request.image)
-        if image is None:
-            raise RequestRefused(
-                f"image {request.image!r} is not one of the project's own "
-                f"({', '.join(host.OWN_PREFIX + n for n in host.own_images())}); the process "
-                "runtime has no isolation and runs nothing else: use a Docker engine"
-            )
-        digest = f"process:{host.code_identity(image)}"
+        digest = self.identity(request.image)
         attempt = Attempt.of(self.home, request)
         with attempt.lock() as lock:
             if not (attempt.folder / SHIM_FILE).exists():
@@ -169,7 +162,11 @@ class ProcessRuntime:
         """See :class:`~proctor.runtime.base.Runtime`."""
         own = host.own_image(image)
         if own is None:
-            raise RequestRefused(f"image {image!r} is not one of the project's own")
+            raise RequestRefused(
+                f"image {image!r} is not one of the project's own "
+                f"({', '.join(host.OWN_PREFIX + n for n in host.own_images())}); the process "
+                "runtime has no isolation and runs nothing else: use a Docker engine"
+            )
         return f"process:{host.code_identity(own)}"
 
     def _handle(self, attempt: Attempt) -> Handle:
