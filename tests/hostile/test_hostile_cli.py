@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from proctor.records.store import RecordError, RecordStore, RunRecord
 from proctor.records.summary import summarise
 from proctor.shipped import find_spec
 from proctor.site.home import HomeError
+from proctor.site.ports import reserved_port
 from proctor.site.postgres import Postgres, check_folder
 from proctor.spec.load import load_pipeline
 from proctor_steps.contract import Contract, Result, load_contract, load_result
@@ -304,3 +306,17 @@ def test_any_bytes_are_a_contract_and_a_result_or_a_value_error(
             assert isinstance(load(folder), kind)
         except ValueError:
             continue
+
+
+def test_the_api_servers_port_is_given_to_nobody_else() -> None:
+    """Neither to who asks for it nor to who takes any; to a server as Airflow's is it is."""
+    with reserved_port() as port:
+        with socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+            other.bind(("127.0.0.1", port))
+        for _ in range(200):
+            with socket.socket() as other:
+                other.bind(("127.0.0.1", 0))
+                assert other.getsockname()[1] != port
+        for _ in range(2):  # and again, when it was started anew
+            with socket.create_server(("127.0.0.1", port)) as server:
+                assert server.getsockname()[1] == port

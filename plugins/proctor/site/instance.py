@@ -22,7 +22,7 @@ from proctor.airflow.instance import POOL, slots
 from proctor.runtime.choose import make
 from proctor.site.client import AirflowClient, AirflowUnavailable
 from proctor.site.home import Home
-from proctor.site.ports import free_port
+from proctor.site.ports import reserved_port
 from proctor.site.postgres import Postgres, tune
 from proctor.site.processes import ComponentFailed, Components, end_leftovers
 from proctor.site.settings import Credentials, environment, user_name, write_secret
@@ -94,7 +94,7 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
         AirflowUnavailable, ComponentFailed: it does not come up; the message names a log.
     """
     home.create()
-    with _only_launcher(home):
+    with _only_launcher(home), reserved_port() as port:
         airflow = home.path / "airflow"
         if ended := end_leftovers(airflow):
             print(f"ended what an earlier launcher left: {', '.join(ended)}", file=say)
@@ -105,7 +105,6 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
         try:
             postgres.start()
             tune(home.path / "postgres")
-            port = free_port()
             settings = environment(home, runtime, port, postgres.addresses())
             database = postgres.addresses()[0]
             _migrate(airflow, settings, database)
