@@ -220,6 +220,8 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, HomeError | RecordError):
         return str(error)
     if isinstance(error, OSError):
+        if not error.filename:
+            error.filename = "standard output or the home"  # the system does not say which
         return explain(error, {}) or f"cannot read or write: {error}"
     return ""
 

@@ -71,7 +71,7 @@ def _maybe_onnx(path: Path) -> Format:
     if path.suffix.lower() in ("", ".pb", ".bin", ".model"):
         return "onnx"
     raise DataError(
-        f"{path.name} is no model of a known format: it is {nature(path)}. Known formats: ONNX, "
+        f"{path.name} is no model: it is {nature(path)}. Known formats: ONNX, "
         "OpenVINO IR, TorchScript, TFLite, GGUF. Check the URI"
     )
 
