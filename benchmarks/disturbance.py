@@ -135,8 +135,9 @@ def measure(bench: Bench) -> None:
 
 
 def _told(found: Interval) -> str:
-    wide = max(found.high - found.median, found.median - found.low) > RESOLVED
-    return f"{found:.4f}" + ("  not resolved" if wide else "")
+    # Of too few runs there is no interval, and nothing is resolved.
+    resolved = max(found.high - found.median, found.median - found.low) <= RESOLVED
+    return f"{found:.4f}" + ("" if resolved else "  not resolved")
 
 
 def _request(home: Home, run: str) -> StartRequest:
