@@ -106,7 +106,7 @@ class _Place:
         self._step("loadgen", "run", *given, "--out", f"logs={logs}")
         run = json.loads((logs / "run.json").read_text())
         sut = run["sut"]
-        keys = ("batch", "workers", "threads")
+        keys = ("batch", "workers", "threads", "streams")
         self.settings[scenario] = {key: sut.get(key) for key in keys} | sut.get("config", {})
         if scenario != "Offline":
             return float(run["latency_ns"]["mean"] / 1e6)
