@@ -24,6 +24,7 @@ from benchmarks.harness import NotHere
 from proctor.airflow.begin import TASK_ID as BEGIN
 from proctor.plan.model import Plan
 from proctor.runtime.base import EngineError
+from proctor.runtime.docker import DockerRuntime
 from proctor.runtime.engine import check
 from proctor.site.client import AirflowClient
 from proctor.site.home import Home
@@ -129,6 +130,15 @@ def launched(
             launcher.wait(90)
         except subprocess.TimeoutExpired:
             launcher.kill()
+        _remove_containers(home)
+
+
+def _remove_containers(home: Path) -> None:
+    """What was cancelled stays for the next launcher of a home; this home has none."""
+    runtime = DockerRuntime(home)
+    for handle in runtime.ours():
+        runtime.stop(handle, 0)
+        runtime.remove(handle)
 
 
 def _screen(log: Path) -> int:
