@@ -124,7 +124,9 @@ def test_marking_a_running_step_failed_stops_it(site: Site) -> None:
     handle = site.fake.find("marked", run.record.run, "measure.A")
     assert handle is not None
     site.instance.client.set_task_state("marked", run.record.run, "measure.A", "failed")
-    run.until(lambda: site.fake.poll(handle).phase != "running")
+    reaper = Reaper(site.instance)
+    run.until(lambda: reaper.look() or site.fake.poll(handle).phase != "running")
+    assert site.fake.poll(handle).phase != "running"
 
 
 def test_a_run_does_not_go_on_with_an_edited_spec(site: Site) -> None:

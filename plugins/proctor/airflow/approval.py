@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from proctor.airflow import instance
 from proctor.airflow.attempts import StepRun
 from proctor.airflow.evidence import StepRefused, evidence_digest
+from proctor.airflow.faults import faults_told
 from proctor.airflow.recorded import refresh_summary
 from proctor.plan.model import Plan
 from proctor.records.approvals import SigningKey, record_answer
@@ -61,6 +62,11 @@ class ApprovalGate(HITLOperator):
 
     def execute(self, context: Any) -> Any:
         """Put the evidence together and ask."""
+        with faults_told(self.log):
+            self._show_evidence(context)
+        return super().execute(context)
+
+    def _show_evidence(self, context: Any) -> None:
         run = self._step_run(context)
         try:
             run.check_plan()
@@ -80,10 +86,13 @@ class ApprovalGate(HITLOperator):
         )
         run.refresh_summary()
         self.body = evidence_markdown(run, shown)
-        return super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         """Record the answer, signed, then let the run go on or end it."""
+        with faults_told(self.log):
+            return self._take_answer(context, event)
+
+    def _take_answer(self, context: Any, event: dict[str, Any]) -> Any:
         run = self._step_run(context)
         try:
             run.check_plan()

@@ -18,6 +18,7 @@ from proctor.records.model import Line
 from proctor.runtime import hoststate
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.base import Failure, Handle, Outcome, RequestRefused
+from proctor.runtime.deadline import by_uptime
 from proctor_steps.contract import write_atomically
 
 
@@ -72,7 +73,10 @@ class StepRun(Recorded):
             return done
         elif last.status == "running":
             found = self._find(last)
-            if found and self.runtime.poll(found).phase != "gone":
+            if found is None:
+                # It may be half started, or just about to be. The same number starts only once.
+                return self._start(last.number)
+            if self.runtime.poll(found).phase != "gone":
                 return found
         else:
             self._end(last)
@@ -83,6 +87,16 @@ class StepRun(Recorded):
 
         ``failure``: why it was ended, where that is known better than its exit tells (deadline).
         """
+        known = self._result_line(handle.attempt)
+        outcome = self._collected(handle, failure) if known is None else outcome_of(known)
+        self._append("attempt", attempt=handle.attempt, data={"status": "finished"})
+        if outcome.failure is None:
+            self._publish(outcome)
+        self.runtime.remove(handle)
+        self.refresh_summary()
+        return outcome
+
+    def _collected(self, handle: Handle, failure: Failure | None) -> Outcome:
         outcome = self.runtime.collect(handle)
         if failure is not None:
             outcome = Outcome(failure=failure, result=outcome.result)
@@ -93,11 +107,6 @@ class StepRun(Recorded):
             identity=self._identity_of(handle),
             data=_result_data(outcome, handle) | self._host_state(),
         )
-        self._append("attempt", attempt=handle.attempt, data={"status": "finished"})
-        if outcome.failure is None:
-            self._publish(outcome)
-        self.runtime.remove(handle)
-        self.refresh_summary()
         return outcome
 
     def refuse(self, message: str) -> None:
@@ -116,6 +125,7 @@ class StepRun(Recorded):
         except RequestRefused as error:
             self._append("attempt", attempt=attempt, data={"status": "finished"})
             raise StepRefused(str(error)) from error
+        handle = by_uptime(handle, request.deadline_seconds)
         begun["handle"] = handle.model_dump(mode="json")
         self._append("attempt", attempt=attempt, identity=identity, data=begun)
         self.refresh_summary()
@@ -159,8 +169,8 @@ class StepRun(Recorded):
 
     def _success_of(self, last: LastAttempt) -> Outcome | None:
         """The recorded result of an attempt whose end Airflow was never told."""
-        line = self.record.last("result", self.step.id)
-        if line is None or line.attempt != last.number or line.data.get("state") != "succeeded":
+        line = self._result_line(last.number)
+        if line is None or line.data.get("state") != "succeeded":
             return None
         outcome = outcome_of(line)
         if last.status == "running":
@@ -170,6 +180,11 @@ class StepRun(Recorded):
             self.runtime.remove(found)
         self.refresh_summary()
         return outcome
+
+    def _result_line(self, attempt: int) -> Line | None:
+        """The recorded result of an attempt, where it is the step's newest."""
+        line = self.record.last("result", self.step.id)
+        return line if line and line.attempt == attempt else None
 
     def _publish(self, outcome: Outcome) -> None:
         """Copy what the spec publishes into the run's folder."""
@@ -183,8 +198,12 @@ class StepRun(Recorded):
 
 
 def outcome_of(line: Line) -> Outcome:
-    """The outcome that a ``result`` line of a success tells of."""
-    outputs = line.data.get("outputs")
+    """The outcome that a ``result`` line tells of."""
+    data = line.data
+    if data.get("state") != "succeeded":
+        told = {"kind": data.get("kind"), "message": data.get("message")}
+        return Outcome(failure=Failure.model_validate(told))
+    outputs = data.get("outputs")
     entries = outputs.items() if isinstance(outputs, dict) else ()
     return Outcome(outputs={k: str(v["uri"]) for k, v in entries if isinstance(v, dict)})
 

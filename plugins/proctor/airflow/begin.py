@@ -9,6 +9,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from proctor.airflow import instance
+from proctor.airflow.faults import faults_told
 from proctor.plan.model import Plan
 from proctor.plan.params import ParamErrors, check_params
 from proctor.records.approvals import SigningKey
@@ -29,6 +30,10 @@ class BeginOperator(BaseOperator):
 
     def execute(self, context: Any) -> None:
         """Check the parameters, keep the plan, write the header."""
+        with faults_told(self.log):
+            self._begin(context)
+
+    def _begin(self, context: Any) -> None:
         home = instance.home()
         record = home.records.run(self.plan.pipeline, context["dag_run"].run_id)
         conf = context["dag_run"].conf or {}

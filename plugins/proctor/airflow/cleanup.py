@@ -22,7 +22,7 @@ def stop_running(home: Home, fallback: str) -> list[str]:
         try:
             runs = step_runs(home, record, fallback)
             said += [f"stopped {run.name}" for run in runs if run.cancel_if_running()]
-        except (RecordError, EngineError, RequestRefused, ValueError) as error:
+        except (RecordError, EngineError, RequestRefused, ValueError, OSError) as error:
             said.append(f"{record.pipeline}/{record.run}: {error}")
     return said
 

@@ -7,6 +7,7 @@ what the scheduler waits for: a change in the database, and a worker that is don
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from airflow.executors.local_executor import LocalExecutor
@@ -33,6 +34,17 @@ class WakingExecutor(LocalExecutor):
         instance.runtime()
         super().start()
         self._changes = Changes.of_airflow(TASKS)
+
+    def _check_workers(self) -> None:
+        """End the scheduler where a worker was killed: the launcher starts it anew, whole.
+
+        A worker that died may have held the lock on the queue that all of them read, and nothing
+        tells: no task would ever start again. What the others did is taken up by the next.
+        """
+        if any(not worker.is_alive() for worker in self.workers.values()):
+            self.log.error("a worker was killed; the scheduler is started anew")
+            os._exit(1)
+        super()._check_workers()  # type: ignore[no-untyped-call]
 
     def sync(self) -> None:
         """Take what workers have done; if that is nothing, sleep until there is something to do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -11,10 +12,11 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from proctor.airflow import instance
 from proctor.airflow.attempts import StepRun
 from proctor.airflow.evidence import StepRefused, StepSkipped
+from proctor.airflow.faults import faults_told
 from proctor.airflow.triggers import StepTrigger, deadline_passed
 from proctor.plan.model import Plan
 from proctor.records.store import RecordError
-from proctor.runtime.base import EngineError, Failure, Handle, Outcome
+from proctor.runtime.base import Failure, Handle, Outcome
 from proctor.runtime.ending import end_of
 
 # Deferring costs about three seconds a step; what ends sooner than this never pays them.
@@ -40,72 +42,67 @@ class StepOperator(BaseOperator):
         super().__init__(**kwargs)
         self.plan = plan
         self.step_id = step_id
-        self._handle: Handle | None = None
-        self._run: StepRun | None = None
         self._log_position = ""
-        self._starting = False
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Start the step, or take it up where it is."""
-        run = self._step_run(context)
+        with faults_told(self.log):
+            return self._take_up_or_start(self._step_run(context))
+
+    def _take_up_or_start(self, run: StepRun) -> dict[str, Any]:
         try:
             run.check_plan()
             run.check_selected()
-            self._starting = True
             taken = run.take_up_or_start()
-            self._starting = False
         except StepSkipped as skipped:
             raise AirflowSkipException(str(skipped)) from None
         except (StepRefused, RecordError) as refused:
             if run.record.exists():
                 run.refuse(str(refused))
             raise AirflowFailException(str(refused)) from None
-        except EngineError as error:
-            raise AirflowException(f"the engine failed: {error}") from error
         if isinstance(taken, Outcome):
-            return self._told(run, taken)
+            return self._told(taken)
         return self._wait(run, taken)
 
     def resume(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
         """Go on when the trigger says that the attempt ended."""
-        # It ends under the plan it began with, even where the spec has been edited meanwhile.
-        run, handle = self._step_run(context, frozen=True), Handle.model_validate(event["handle"])
-        self._log_position = event["log_position"]
-        if event["reason"] == "engine":
-            raise AirflowException(f"the engine failed: {event['message']}")
-        return self._finish(run, handle, deadline=event["reason"] == "deadline")
+        with faults_told(self.log):
+            # It ends under the plan it began with, even where the spec was edited meanwhile.
+            run = self._step_run(context, frozen=True)
+            handle = Handle.model_validate(event["handle"])
+            self._log_position = event["log_position"]
+            if event["reason"] == "engine":
+                raise AirflowException(f"the engine failed: {event['message']}")
+            return self._finish(run, handle, deadline=event["reason"] == "deadline")
 
     def on_kill(self) -> None:
-        """A person cleared or marked the task while a worker waited: end the container."""
-        if self._run and self._handle:
-            self._run.cancel(self._handle)
-        elif self._starting:
-            # It may wait for a service for long, and must not start anything any more.
-            raise AirflowFailException("the task was ended before its step had started")
+        """Signalled: end at once, as if killed, and leave the container alone.
+
+        Nobody tells a person's word from a launcher, supervisor or API server that died, and those
+        must not end a measurement. What a person cleared, the next start ends; what one marked, the
+        launcher does (site/reaper.py).
+        """
+        os._exit(1)
 
     def _wait(self, run: StepRun, handle: Handle) -> dict[str, Any]:
-        self._run, self._handle = run, handle
         self.log.info("%s, attempt %d: %s", self.step_id, handle.attempt, handle.image or "fake")
         patience = EXCLUSIVE_PATIENCE_SECONDS if run.step.exclusive else PATIENCE_SECONDS
         give_up = time.monotonic() + patience
         pause, end = POLL_FIRST_SECONDS, end_of(run.runtime, handle)
-        try:
-            while time.monotonic() < give_up:
-                state = run.runtime.poll(handle)
-                self._copy_log(run, handle)
-                if state.phase != "running":
-                    return self._finish(run, handle)
-                if deadline_passed(handle):
-                    run.runtime.stop(handle)
-                    return self._finish(run, handle, deadline=True)
-                if end is None:
-                    time.sleep(pause)
-                    pause = min(pause * 1.5, POLL_LONGEST_SECONDS)
-                elif end.wait(LOOK_SECONDS):
-                    # The engine learns of it a little later.
-                    end = None
-        except EngineError as error:
-            raise AirflowException(f"the engine failed: {error}") from error
+        while time.monotonic() < give_up:
+            state = run.runtime.poll(handle)
+            self._copy_log(run, handle)
+            if state.phase != "running":
+                return self._finish(run, handle)
+            if deadline_passed(handle):
+                run.runtime.stop(handle)
+                return self._finish(run, handle, deadline=True)
+            if end is None:
+                time.sleep(pause)
+                pause = min(pause * 1.5, POLL_LONGEST_SECONDS)
+            elif end.wait(LOOK_SECONDS):
+                # The engine learns of it a little later.
+                end = None
         self.defer(
             trigger=StepTrigger(
                 handle=handle.model_dump(mode="json"),
@@ -122,15 +119,10 @@ class StepOperator(BaseOperator):
             failure = Failure(
                 kind="deadline", message=f"not done within its deadline of {limit:g} s; stopped"
             )
-        try:
-            self._copy_log(run, handle)
-            outcome = run.finish(handle, failure)
-        except EngineError as error:
-            raise AirflowException(f"the engine failed: {error}") from error
-        self._handle = None
-        return self._told(run, outcome)
+        self._copy_log(run, handle)
+        return self._told(run.finish(handle, failure))
 
-    def _told(self, run: StepRun, outcome: Outcome) -> dict[str, Any]:
+    def _told(self, outcome: Outcome) -> dict[str, Any]:
         if outcome.failure is None:
             return {"outputs": outcome.outputs}
         words = f"{_WORDS[outcome.failure.kind]}: {outcome.failure.message}"

@@ -80,14 +80,16 @@ class Recorded:
         """Pipeline, run and step, for messages."""
         return f"{self.record.pipeline}/{self.record.run}/{self.step.id}"
 
-    def is_running(self) -> bool:
-        """Whether the record says that an attempt runs."""
-        return self._last_attempt().status == "running"
-
-    def cancel_if_running(self) -> bool:
-        """Cancel the attempt that the record says is running, if there is one."""
+    def running(self) -> LastAttempt | None:
+        """The attempt that the record says is running."""
         last = self._last_attempt()
-        found = self._find(last) if last.status == "running" else None
+        return last if last.status == "running" else None
+
+    def cancel_if_running(self, number: int | None = None) -> bool:
+        """Cancel the attempt that the record says is running, if there is one (of that number)."""
+        last = self._last_attempt()
+        wanted = last.status == "running" and number in (None, last.number)
+        found = self._find(last) if wanted else None
         if found:
             self.cancel(found)
             self.runtime.remove(found)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from proctor.airflow import instance
 from proctor.runtime.base import EngineError, Handle, Runtime
+from proctor.runtime.deadline import seconds_left
 from proctor.runtime.ending import end_of
 
 # Where the kernel does not tell of an attempt's end, the engine is asked this often.
@@ -84,7 +84,7 @@ class StepTrigger(BaseTrigger):
         if end is not None and end.is_set():
             await asyncio.sleep(ENDING_SECONDS)
             return
-        seconds = min(seconds, seconds_left(handle), at_most or seconds)
+        seconds = min(seconds, max(ENDING_SECONDS, seconds_left(handle)), at_most or seconds)
         if end is None:
             await asyncio.sleep(seconds)
             return
@@ -159,16 +159,6 @@ async def _end_of(runtime: Runtime, handle: Handle) -> AsyncIterator[asyncio.Eve
         end.close()
 
 
-def seconds_left(handle: Handle) -> float:
-    """Until an attempt's deadline; not less than a moment, so that nobody waits in circles."""
-    if not handle.deadline_at:
-        return float("inf")
-    left = datetime.fromisoformat(handle.deadline_at) - datetime.now(UTC)
-    return max(ENDING_SECONDS, left.total_seconds())
-
-
 def deadline_passed(handle: Handle) -> bool:
     """Whether an attempt has used up its time."""
-    return bool(handle.deadline_at) and datetime.now(UTC) > datetime.fromisoformat(
-        handle.deadline_at
-    )
+    return seconds_left(handle) < 0

@@ -57,8 +57,8 @@ class RunRecord:
         return self.own / "lines.jsonl"
 
     def exists(self) -> bool:
-        """Whether the run has begun."""
-        return self.path.is_file() and self.path.stat().st_size > 0
+        """Whether the run has begun: a header that a crash cut short is none."""
+        return self.path.is_file() and b"\n" in self.path.read_bytes()
 
     def append(
         self,

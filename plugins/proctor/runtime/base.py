@@ -96,6 +96,7 @@ class Handle(RuntimeModel):
     """Names one started attempt. ``id``: the container's id, or pid and start time.
 
     ``url``: where steps reach a service. ``deadline_at``: "" where there is none.
+    ``deadline_uptime``: the deadline again, by the host's uptime; see runtime/deadline.py.
     """
 
     runtime: str
@@ -109,6 +110,7 @@ class Handle(RuntimeModel):
     image_digest: str = ""
     started_at: str = ""
     deadline_at: str = ""
+    deadline_uptime: float = 0.0
     outputs: tuple[OutputTarget, ...] = ()
     url: str = ""
 

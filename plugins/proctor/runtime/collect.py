@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -18,8 +19,9 @@ _SLACK = timedelta(seconds=1)
 
 def note_stop(attempt: Attempt, grace_seconds: float) -> None:
     """Note that somebody asks for an attempt's end, before it is ended. The first asker counts."""
-    if attempt.folder.is_dir() and attempt.read(STOP_FILE) is None:
-        attempt.write(STOP_FILE, {"at": stamp(now()), "grace_seconds": grace_seconds})
+    with contextlib.suppress(OSError):  # on a full disk the end matters more than its note
+        if attempt.folder.is_dir() and attempt.read(STOP_FILE) is None:
+            attempt.write(STOP_FILE, {"at": stamp(now()), "grace_seconds": grace_seconds})
 
 
 def settle(

@@ -198,9 +198,9 @@ class DockerRuntime:
 
     def ours(self) -> list[Handle]:
         """See :class:`~proctor.runtime.base.Runtime`."""
-        return self._handles({})
+        return self._handles({}, created=True)
 
-    def _handles(self, labels: dict[str, str]) -> list[Handle]:
+    def _handles(self, labels: dict[str, str], created: bool = False) -> list[Handle]:
         wanted = {LABEL_HOME: str(self.home), **labels}
         filters: dict[str, str | list[str] | bool] = {
             "label": [f"{name}={value}" for name, value in wanted.items()]
@@ -213,7 +213,8 @@ class DockerRuntime:
             name = AttemptName(names[0], names[1], names[2], int(each.labels[LABEL_ATTEMPT]))
             attempt = Attempt(self.home, name)
             # One that was created and never started is started by the next start().
-            if each.status != "created" and (attempt.folder / "request.json").exists():
+            begun = created or each.status != "created"
+            if begun and (attempt.folder / "request.json").exists():
                 found.append(self._handle(attempt, each))
         return found
 

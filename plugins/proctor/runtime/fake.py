@@ -43,6 +43,7 @@ from proctor_steps.contract import Finding, Output, Progress, Result, tree_diges
 SCRIPT_FILE = "fake.json"
 STARTS_FILE = "fake-starts.jsonl"
 _FAKE_FILE = "fake.json"
+_FAILED_FILE = "fake-failed.json"
 
 
 class FakeStep(RuntimeModel):
@@ -112,6 +113,7 @@ class FakeRuntime:
         if act.outcome == "refused":
             raise RequestRefused(act.message or f"image {request.image!r} is refused")
         if act.outcome == "engine":
+            self._fail(request)
             raise EngineError(act.message or "the engine does not answer")
         attempt = Attempt.of(self.home, request)
         with attempt.lock():
@@ -210,8 +212,19 @@ class FakeRuntime:
         base = next((s for pattern, s in steps if fnmatchcase(request.step, pattern)), FakeStep())
         if not base.attempts:
             return base
-        change = base.attempts[min(request.attempt, len(base.attempts)) - 1]
+        number = request.attempt + self._failed(request)
+        change = base.attempts[min(number, len(base.attempts)) - 1]
         return FakeStep.model_validate({**base.model_dump(), **change, "attempts": ()})
+
+    def _failed(self, request: StartRequest) -> int:
+        """How often the engine has failed to start this attempt: it keeps its number."""
+        told = Attempt.of(self.home, request).read(_FAILED_FILE) or {}
+        return int(told.get("times", 0))
+
+    def _fail(self, request: StartRequest) -> None:
+        attempt = Attempt.of(self.home, request)
+        attempt.folder.mkdir(parents=True, exist_ok=True)
+        attempt.write(_FAILED_FILE, {"times": self._failed(request) + 1})
 
     def _count(self, request: StartRequest) -> None:
         with (self.home / STARTS_FILE).open("a") as file:

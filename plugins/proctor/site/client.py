@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+_WITH_HEARTBEAT = ("scheduler", "triggerer", "dag_processor")
+
 
 class AirflowUnavailable(Exception):
     """Airflow did not answer as it should; the message says to what."""
@@ -35,6 +37,16 @@ class AirflowClient:
             except (httpx.HTTPError, AirflowUnavailable):
                 time.sleep(0.3)
         raise AirflowUnavailable(f"Airflow's API did not answer within {seconds:g} s")
+
+    def silent(self) -> list[str]:
+        """The components whose heartbeats Airflow misses; the API server where it says nothing."""
+        try:
+            answer = self._http.get("/api/v2/monitor/health", timeout=5)
+            told = answer.json()
+            names = {name: name.replace("_", "-") for name in _WITH_HEARTBEAT}
+            return [names[n] for n in names if (told.get(n) or {}).get("status") != "healthy"]
+        except (httpx.HTTPError, ValueError, AttributeError):
+            return ["api-server"]
 
     def ensure_pool(self, name: str, slots: int) -> None:
         """Have a pool whose slots deferred tasks keep."""

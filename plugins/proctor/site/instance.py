@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,9 +27,12 @@ from proctor.site.ports import reserved_port
 from proctor.site.postgres import Postgres, tune
 from proctor.site.processes import ComponentFailed, Components, end_leftovers
 from proctor.site.settings import Credentials, environment, user_name, write_secret
+from proctor.site.watchdog import Watchdog
 from proctor_steps.contract import file_sha256
 
 START_SECONDS = 180.0
+# Kept free for database, record and logs, so that all of it can be stopped in good order.
+ROOM_BYTES = 64 << 20
 
 
 class InstanceBusy(Exception):
@@ -46,18 +50,24 @@ class Instance:
     postgres: Postgres
     components: Components
     changes: changes.Changes
+    watchdog: Watchdog
 
     def supervise(self) -> list[str]:
-        """Restart what has died; the names. Call it every second or so.
+        """Restart what has died or hangs; the names. Call it every second or so.
 
         Raises:
-            ComponentFailed: a component dies again and again.
+            ComponentFailed: a component dies again and again, or the disk is about to be full.
         """
+        _check_room(self.home)
         restarted = []
         if not self.postgres.alive():
             self.postgres.start()
             restarted.append("postgres")
-        return restarted + self.components.restart_dead()
+        restarted += self.components.restart_dead()
+        for name in self.watchdog.hung():
+            self.components.restart(name)
+            restarted.append(name)
+        return restarted
 
     def login_link(self) -> str:
         """A link that logs its first user in, once, within a minute."""
@@ -94,6 +104,7 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
         AirflowUnavailable, ComponentFailed: it does not come up; the message names a log.
     """
     home.create()
+    _check_room(home)
     with _only_launcher(home), reserved_port() as port:
         airflow = home.path / "airflow"
         if ended := end_leftovers(airflow):
@@ -115,7 +126,10 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
             url = f"http://127.0.0.1:{port}"
             client = AirflowClient(url, user_name(), Credentials.of(home).password)
             listener = changes.Changes(database, changes.TASKS)
-            instance = Instance(home, runtime, url, client, postgres, components, listener)
+            watchdog = Watchdog(client.silent)
+            instance = Instance(
+                home, runtime, url, client, postgres, components, listener, watchdog
+            )
             client.wait_until_ready(START_SECONDS, lambda: _all_alive(instance))
             client.ensure_pool(POOL, slots())
             write_secret(airflow / "url.json", json.dumps({"url": url, "pid": os.getpid()}))
@@ -133,6 +147,16 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
                         print(line, file=say)
             finally:
                 postgres.stop()
+
+
+def _check_room(home: Home) -> None:
+    """A database that finds no room for its log ends at once, and what it knew is locked in."""
+    free = shutil.disk_usage(home.path).free
+    if free < ROOM_BYTES:
+        raise ComponentFailed(
+            f"only {free >> 20} MiB are free on the disk of {home.path}, {ROOM_BYTES >> 20} are "
+            "needed; make room, then the same command goes on where the run was"
+        )
 
 
 def _all_alive(instance: Instance) -> None:

@@ -7,9 +7,12 @@ import logging
 import os
 import re
 import subprocess
+import time
 import warnings
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+import psutil
 
 with warnings.catch_warnings():
     # It says on import that XDG_RUNTIME_DIR is not set, as is usual for root.
@@ -18,6 +21,11 @@ with warnings.catch_warnings():
 
 from proctor.site.home import HomeError
 
+# After a crash it first replays its log, and a busy machine takes its time.
+START_SECONDS = 120.0
+# What it refuses now it may do when the last of its killed processes is gone; else it never will.
+REFUSED_SECONDS = 5.0
+_PID_FILE = "postmaster.pid"
 _SOCKET = ".s.PGSQL.5432"
 _LONGEST_SOCKET = 107  # bytes of a Unix socket's path on Linux
 # Its starter hands the path to a shell without quotes, a comma parts one path from the next, and
@@ -66,21 +74,31 @@ class Postgres:
             PostgresFailed: it does not start.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._server.start()
-        except Exception as error:  # whatever the library or its commands bring
-            why = self._said.reason() or f"{type(error).__name__}: {error}"
-            raise PostgresFailed(
-                f"PostgreSQL could not be started in {self._folder}: {why}. Its log, if there is "
-                f"one, is {self._folder / 'log'}; check that the disk has room"
-            ) from error
+        began = time.monotonic()
+        while True:
+            self._clear_the_way()
+            try:
+                self._server.start()
+                return
+            # While it recovers, its library times out, or finds the pid file half written.
+            except (subprocess.TimeoutExpired, AssertionError, ValueError) as error:
+                self._give_up(began + START_SECONDS, error)
+            except Exception as error:  # whatever else the library or its commands bring
+                self._give_up(began + REFUSED_SECONDS, error)
+            time.sleep(1)
+
+    def _give_up(self, when: float, error: Exception) -> None:
+        if time.monotonic() < when:
+            return
+        why = self._said.reason() or f"{type(error).__name__}: {error}"
+        raise PostgresFailed(
+            f"PostgreSQL could not be started in {self._folder}: {why}. Its log, if there is "
+            f"one, is {self._folder / 'log'}; check that the disk has room"
+        ) from error
 
     def alive(self) -> bool:
         """Whether the postmaster runs."""
-        with contextlib.suppress(AssertionError):
-            process = self._server.get_postmaster_info().process
-            return bool(process is not None and process.is_running())
-        return False
+        return self._postmaster() is not None
 
     def stop(self) -> None:
         """Stop it; connections are cut."""
@@ -93,6 +111,50 @@ class Postgres:
         socket_folder = parse_qs(parts.query)["host"][0]
         path = f"postgres:@/postgres?host={socket_folder}"
         return f"postgresql+psycopg2://{path}", f"postgresql+asyncpg://{path}"
+
+    def _pid(self) -> int | None:
+        try:
+            return int((self._folder / _PID_FILE).read_text().split(maxsplit=1)[0])
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def _postmaster(self) -> psutil.Process | None:
+        """The process that the pid file names, if it is a PostgreSQL on this folder and no corpse.
+
+        After a crash the number may be another program's.
+        """
+        pid = self._pid()
+        try:
+            process = psutil.Process(pid) if pid else None
+            return process if process and self._is_ours(process) else None
+        except psutil.Error:
+            return None
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        # A corpse has no working folder any more.
+        return process.name() == "postgres" and process.cwd() == str(self._folder.resolve())
+
+    def _clear_the_way(self) -> None:
+        """Remove what a killed server left: its last children, a pid file that misleads."""
+        if self._postmaster() is not None:
+            return
+        left = self._left()
+        _, alive = psutil.wait_procs(left, timeout=5)  # they end by themselves
+        for process in alive:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(alive, timeout=5)
+        # PostgreSQL knows a number that no process has for a left one, and no other.
+        if self._pid() is None or psutil.pid_exists(self._pid() or 0):
+            (self._folder / _PID_FILE).unlink(missing_ok=True)
+
+    def _left(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter(["name"]):
+            with contextlib.suppress(psutil.Error):
+                if process.info["name"] == "postgres" and self._is_ours(process):
+                    found.append(process)
+        return found
 
 
 class _Said(logging.Handler):

@@ -72,9 +72,15 @@ class Components:
                     f"{name} died {len(recent)} times within a minute; its log is {self.log(name)}"
                 )
             self._restarts[name] = [*recent, time.monotonic()]
-            _end_group(self._running[name].pid)
-            self._start(name)
+            self.restart(name)
         return dead
+
+    def restart(self, name: str) -> None:
+        """Kill a component with all its children, and start it anew."""
+        process = self._running[name]
+        _end_group(process.pid, self.folder)
+        process.wait()
+        self._start(name)
 
     def stop(self) -> None:
         """End all of them and their children, the scheduler first so that nothing new starts."""
@@ -86,7 +92,7 @@ class Components:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, give_up - time.monotonic()))
         for group in groups:
-            _end_group(group)
+            _end_group(group, self.folder)
         for process in self._running.values():
             process.wait()
         self._running.clear()
@@ -135,7 +141,7 @@ def end_leftovers(folder: Path) -> list[str]:
     if ended:
         time.sleep(2)
     for pid, _ in json.loads(path.read_text()).values():
-        _end_group(pid)
+        _end_group(pid, folder)
     path.unlink()
     return ended
 
@@ -152,9 +158,12 @@ def _signal_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, number)
 
 
-def _end_group(session: int) -> None:
-    """Kill whatever is left of a session: Airflow's workers make process groups of their own."""
+def _end_group(session: int, folder: Path) -> None:
+    """Kill whatever is left of a session: Airflow's workers make process groups of their own.
+
+    After a reboot the number may be another session's: ours work in ``folder``.
+    """
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
-            if os.getsid(process.pid) == session and process.pid != os.getpid():
+            if os.getsid(process.pid) == session and process.cwd() == str(folder.resolve()):
                 process.kill()

@@ -2,18 +2,21 @@
 
 A task that a person marks while it waits between worker and triggerer, or while the triggerer is
 down, has nobody to stop its container. The record says that the attempt runs, Airflow says that
-its task has ended: where the two disagree for a while, the attempt is cancelled.
+its task has ended or was cleared: where the two disagree for a while, the attempt is cancelled.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
+from proctor.airflow.attempts import StepRun
 from proctor.airflow.cleanup import step_runs
-from proctor.airflow.recorded import Recorded
+from proctor.airflow.recorded import LastAttempt, Recorded
 from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.base import EngineError
 from proctor.site.client import AirflowUnavailable
@@ -65,19 +68,25 @@ class Reaper:
             return []
         tasks = self.instance.client.task_states(record.pipeline, record.run)
         ended = []
-        for run in running:
-            states = {tasks.get(id, {}).get("state") for id in run.tasks}
-            name = run.name
-            if not states <= _ENDED:
-                self._suspects.pop(name, None)
-            elif time.monotonic() - self._suspects.setdefault(name, time.monotonic()) > (
+        for run, attempt in running:
+            if not _nobody_follows(run, attempt, tasks):
+                self._suspects.pop(run.name, None)
+            elif time.monotonic() - self._suspects.setdefault(run.name, time.monotonic()) > (
                 GRACE_SECONDS
             ):
-                del self._suspects[name]
-                if run.cancel_if_running():
-                    ended.append(name)
+                del self._suspects[run.name]
+                if run.cancel_if_running(attempt.number):
+                    ended.append(run.name)
         return ended
 
-    def _running(self, record: RunRecord) -> list[Recorded]:
+    def _running(self, record: RunRecord) -> list[tuple[Recorded, LastAttempt]]:
         runs = step_runs(self.instance.home, record, self.instance.runtime)
-        return [run for run in runs if run.is_running()]
+        return [(run, attempt) for run in runs if (attempt := run.running())]
+
+
+def _nobody_follows(run: Recorded, attempt: LastAttempt, tasks: Mapping[str, Any]) -> bool:
+    """Every task that needs it has ended, or a step's was cleared: that raises its tries."""
+    if {tasks.get(id, {}).get("state") for id in run.tasks} <= _ENDED:
+        return True
+    allowed = tasks.get(run.step.id, {}).get("max_tries", attempt.generation)
+    return isinstance(run, StepRun) and allowed > attempt.generation

@@ -100,8 +100,25 @@ def environment(home: Home, runtime: str, port: int, databases: tuple[str, str])
         "LOGGING__BASE_LOG_FOLDER": str(airflow / "logs"),
         # The scheduler sleeps in the executor's turn, until the database tells of a change.
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0",
-        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+        # Who is taken for dead when. A busy machine may be late by seconds; a component that was
+        # started again finds what its predecessor left after these times (docs/operating.md).
+        "SCHEDULER__JOB_HEARTBEAT_SEC": "5",
+        "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "5",
+        "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
+        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
         "SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "5",
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+        "SCHEDULER__TASK_QUEUED_TIMEOUT": "120",
+        "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "15",
+        "TRIGGERER__JOB_HEARTBEAT_SEC": "5",
+        "TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "20",
+        # A task outlives an API server that is started again: 40 s and more, not three failures.
+        "WORKERS__MAX_FAILED_HEARTBEATS": "100",
+        "WORKERS__EXECUTION_API_RETRIES": "15",
+        "WORKERS__EXECUTION_API_RETRY_WAIT_MAX": "5",
+        # Where the DAG could not be read for a moment, or an edited spec lost the task.
+        "WORKERS__MISSING_DAG_RETRY_DELAY": "5",
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         # The DAG file is read again when a spec changes (site/component.py), else hardly ever.
         # So what was read counts, however soon after the last time.
