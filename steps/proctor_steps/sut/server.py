@@ -168,9 +168,9 @@ class Served:
         return parts
 
     def _too_large(self) -> HTTPException:
-        # What is still to come of the body is not waited for.
-        text = f"the request is larger than {self.limits.request_bytes} bytes"
-        return HTTPException(413, text, {"Connection": "close"})
+        # The connection stays open: what is still to come of the body is read and dropped, as a
+        # client that is cut off while it sends would not get to see the reason.
+        return HTTPException(413, f"the request is larger than {self.limits.request_bytes} bytes")
 
     # -- on the inference threads --------------------------------------------------------------
 
