@@ -44,6 +44,15 @@ def test_a_stop_waits_for_each_of_its_steps_and_hides_no_failure() -> None:
     assert dag.get_task("_outcome").upstream_task_ids == {"late"}
 
 
+def test_a_step_that_began_earlier_goes_first() -> None:
+    plan = load_plan(shipped("pipeline_specs") / "demo.yaml")
+    dag = dag_of(plan)
+    weights = [dag.get_task(step.id).priority_weight for step in plan.steps]
+    assert weights == sorted(set(weights), reverse=True)
+    # Airflow would add up what stands behind a task, and make of A and B equals again.
+    assert {dag.get_task(s.id).weight_rule for s in plan.steps} == {"absolute"}
+
+
 @pytest.mark.parametrize("name", ["demo", "yolo-coco"])
 def test_a_shipped_pipeline_is_one_dag(name: str) -> None:
     plan = load_plan(shipped("pipeline_specs") / f"{name}.yaml")

@@ -143,6 +143,21 @@ def test_a_run_does_not_go_on_with_an_edited_spec(site: Site) -> None:
     assert "the spec changed since this run began; start a new run" in run.log(refused[0])
 
 
+def test_what_measures_is_collected_before_the_next_one_begins(site: Site) -> None:
+    site.fake.script({"measure.*": {"seconds": 4.0}})
+    spec = chain("one-by-one").replace("deadline: 1h", "deadline: 1h\n        exclusive: true")
+    run = site.start("one-by-one", spec)
+    assert run.ended() == "success"
+    lines = [x for x in run.record.lines() if x.step.startswith("measure.")]
+    told = [(x.step, x.kind) for x in lines if x.kind == "result" or "handle" in x.data]
+    assert told == [
+        ("measure.A", "attempt"),
+        ("measure.A", "result"),
+        ("measure.B", "attempt"),
+        ("measure.B", "result"),
+    ]
+
+
 def test_a_broken_spec_shows_its_errors_and_the_others_load(site: Site) -> None:
     site.fake.script({})
     path = site.write("broken", "pipeline: broken\nsteps:\n  - id: a\n    imge: x\n")

@@ -73,6 +73,10 @@ def dag_of(plan: model.Plan) -> DAG:
         first = BeginOperator(task_id=begin.TASK_ID, plan=plan, task_display_name="Begin")
         groups = _groups(plan)
         tasks = {s.id: _task(plan, s, groups.get(s.step)) for s in plan.steps}
+        # In the plan's order. A step that comes back to collect what it measured goes before those
+        # that wait to measure: it had the slots, began earlier, and so stands earlier.
+        for number, step in enumerate(plan.steps):
+            tasks[step.id].priority_weight = len(plan.steps) - number
         drawn = nearest_upstream(plan)
         for step in plan.steps:
             upstream: list[BaseOperator] = [tasks[id] for id in drawn[step.id]] or [first]
@@ -134,6 +138,7 @@ def _task(plan: model.Plan, step: model.PlanStep, group: TaskGroup | None) -> Ba
         "task_id": step.id,
         "task_display_name": step.label,
         "task_group": group,
+        "weight_rule": "absolute",
         "plan": plan,
         "step_id": step.id,
     }
