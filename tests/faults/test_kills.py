@@ -98,7 +98,8 @@ def test_clear_and_deadline_while_the_triggerer_is_dead(target: Target) -> None:
     second = until(target.container, 90, "the attempt after it")
     assert second.id != first.id
     until(lambda: target.state("performance") == "deferred", 60, "deferred again")
-    time.sleep(15)  # past its deadline, and nobody looks
+    second.pause()  # it hangs so that it cannot end itself either
+    time.sleep(20)  # its deadline passes, and nobody looks
     assert not target.events.dead(second.id)
     for each in frozen:
         killed(each)

@@ -61,13 +61,16 @@ class Recorded:
     generation: int = 0
 
     def cancel(self, handle: Handle) -> None:
-        """A person ended it: stop the container and record so; the next start is a new attempt."""
-        self.runtime.stop(handle)
+        """A person ended it: record so, then stop the container; the next start is a new attempt.
+
+        In this order, as one that was stopped and not recorded would be taken for a failure.
+        """
         self._append(
             "attempt",
             attempt=handle.attempt,
             data={"status": "cancelled", "handle": handle.model_dump(mode="json")},
         )
+        self.runtime.stop(handle)
         self.refresh_summary()
 
     @property

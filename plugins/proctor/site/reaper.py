@@ -54,7 +54,14 @@ class Reaper:
         for record in self.instance.home.records.runs():
             try:
                 ended += self._look_at(record)
-            except (AirflowUnavailable, httpx.HTTPError, EngineError, RecordError, ValueError):
+            except (
+                AirflowUnavailable,
+                httpx.HTTPError,
+                EngineError,
+                RecordError,
+                ValueError,
+                OSError,
+            ):
                 continue  # the next look is soon enough
         return ended
 
