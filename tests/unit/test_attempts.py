@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from proctor.airflow.attempts import StepRun
 from proctor.airflow.cleanup import remove_orphans, stop_running
 from proctor.airflow.evidence import StepRefused, StepSkipped
 from proctor.plan.model import Gate, Input, Param, Plan, PlannedOutput, PlanStep, Select, Source
-from proctor.runtime.base import Handle, Outcome
+from proctor.runtime.base import EngineError, Handle, Outcome
 from proctor.runtime.fake import FakeRuntime
 from proctor.site.home import Home
+from proctor.site.reaper import Reaper
 
 OUT = (PlannedOutput(name="data", mount_path="/proctor/out/data"),)
 
@@ -102,6 +104,67 @@ def test_a_cancelled_attempt_is_replaced(tmp_path: Path) -> None:
     assert bench.fake.poll(first).phase != "running"
     second = bench.started()
     assert second.attempt == 2
+
+
+class Deaf(FakeRuntime):
+    """An engine that does not answer when it is to stop something, for a while."""
+
+    deaf = True
+
+    def stop(self, handle: Handle, grace_seconds: float = 10.0) -> None:
+        if self.deaf:
+            raise EngineError("no answer")
+        super().stop(handle, grace_seconds)
+
+
+def test_a_cancellation_that_the_engine_did_not_hear_is_tried_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    bench.fake.script({"fetch": {"outcome": "hang"}})
+    first = bench.started()
+    bench.fake = deaf = Deaf(tmp_path)
+    with pytest.raises(EngineError):
+        bench.step().end_attempt()
+    assert bench.statuses()[-1] == "cancelled"
+    assert deaf.poll(first).phase == "running"
+    deaf.deaf = False
+    assert bench.step().unended() is not None
+    assert bench.step().end_attempt()
+    assert deaf.ours() == []
+    assert bench.statuses()[-2:] == ["cancelled", "finished"]
+    assert bench.step().unended() is None
+    assert bench.started().attempt == 2
+
+
+def test_a_start_that_failed_does_not_count_as_running_for_ever(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    bench.fake.script({"fetch": {"outcome": "engine"}})
+    with pytest.raises(EngineError):
+        bench.started()
+    assert bench.statuses() == ["running"]
+    assert not bench.step().end_attempt()  # there was nothing to stop
+    assert bench.statuses() == ["running", "cancelled", "finished"]
+    assert bench.step().unended() is None
+    assert json.loads((bench.record.folder / "summary.json").read_text())["state"] == "interrupted"
+
+
+def test_what_a_deleted_run_left_running_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    bench.fake.script({"fetch": {"outcome": "hang"}})
+    first = bench.started()
+    states: dict[str, Any] = {"run": "running", "fetch": {"state": "deferred", "max_tries": 3}}
+    client = SimpleNamespace(
+        run_state=lambda pipeline, run: states["run"],
+        task_states=lambda pipeline, run: {"fetch": states["fetch"]},
+    )
+    reaper = Reaper(SimpleNamespace(home=bench.home, runtime="fake", client=client))  # type: ignore[arg-type]
+    monkeypatch.setattr("proctor.site.reaper.LOOK_SECONDS", 0)
+    monkeypatch.setattr("proctor.site.reaper.GRACE_SECONDS", 0)
+    assert [reaper.look(), reaper.look()] == [[], []]
+    states["run"] = None
+    assert [name for _ in range(3) for name in reaper.look()] == ["p/r/fetch"]
+    assert bench.fake.poll(first).phase != "running"
 
 
 def test_a_finished_step_is_not_run_again_unless_somebody_clears_it(tmp_path: Path) -> None:

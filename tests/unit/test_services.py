@@ -158,10 +158,10 @@ def test_many_that_need_it_at_once_start_one(tmp_path: Path) -> None:
 
 def test_one_that_has_ended_is_replaced_and_its_end_is_recorded(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    dies = {"outcome": "killed", "seconds": 0.5, "log": ["the last word"]}
+    dies = {"outcome": "killed", "seconds": 1.5, "log": ["the last word"]}
     bench.fake.script({"echo": {"attempts": [dies, {"outcome": "ok"}]}})
     bench.step("ask").finish(bench.started())
-    time.sleep(0.6)
+    time.sleep(1.6)
     assert bench.service().ensure().attempt == 2
     line = bench.record.last("result", "echo")
     assert line is not None and line.attempt == 1
@@ -214,11 +214,11 @@ def test_an_engine_that_refuses_it_leaves_nothing_running(tmp_path: Path) -> Non
 
 def test_a_failure_says_that_the_service_had_ended(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    dies = {"outcome": "out_of_memory", "seconds": 0.4, "log": ["allocating"]}
-    fails = {"outcome": "step_error", "seconds": 0.6, "message": "connection reset"}
+    dies = {"outcome": "out_of_memory", "seconds": 1.5, "log": ["allocating"]}
+    fails = {"outcome": "step_error", "seconds": 1.6, "message": "connection reset"}
     bench.fake.script({"echo": dies, "ask": fails})
     handle = bench.started()
-    time.sleep(0.7)
+    time.sleep(1.7)
     failure = bench.step("ask").finish(handle).failure
     assert failure is not None and failure.kind == "step"
     assert "connection reset; its service 'echo' had ended" in failure.message

@@ -68,7 +68,7 @@ class StepRun(Recorded):
         last = self._last_attempt()
         if last.generation != self.generation:
             # Somebody cleared the task: what an earlier attempt did, or still does, is not wanted.
-            self._end(last)
+            self.end_attempt()
         elif done := self._success_of(last):
             return done
         elif last.status == "running":
@@ -79,7 +79,7 @@ class StepRun(Recorded):
             if self.runtime.poll(found).phase != "gone":
                 return found
         else:
-            self._end(last)
+            self.end_attempt()
         return self._start(last.number + 1)
 
     def finish(self, handle: Handle, failure: Failure | None = None) -> Outcome:
@@ -156,16 +156,6 @@ class StepRun(Recorded):
         message = "; ".join([outcome.failure.message, *ends])
         failure = outcome.failure.model_copy(update={"message": message})
         return outcome.model_copy(update={"failure": failure})
-
-    def _end(self, last: LastAttempt) -> None:
-        """Stop and remove whatever an attempt that nobody wants any more has left."""
-        found = self._find(last) if last.status in ("running", "cancelled") else None
-        if found is None:
-            return
-        if last.status == "running":
-            self.cancel(found)
-        self.runtime.stop(found)
-        self.runtime.remove(found)
 
     def _success_of(self, last: LastAttempt) -> Outcome | None:
         """The recorded result of an attempt whose end Airflow was never told."""

@@ -12,7 +12,7 @@ from proctor.site.home import Home
 
 
 def stop_running(home: Home, fallback: str) -> list[str]:
-    """End every attempt of this home that is recorded as running; a line for each.
+    """End every attempt of this home of which something may be left; a line for each.
 
     For when the services have been stopped: nobody would follow these attempts any more.
     ``fallback``: the runtime of records that do not name theirs. What cannot be stopped is told.
@@ -21,7 +21,7 @@ def stop_running(home: Home, fallback: str) -> list[str]:
     for record in home.records.runs():
         try:
             runs = step_runs(home, record, fallback)
-            said += [f"stopped {run.name}" for run in runs if run.cancel_if_running()]
+            said += [f"stopped {run.name}" for run in runs if run.end_attempt()]
         except (RecordError, EngineError, RequestRefused, ValueError, OSError) as error:
             said.append(f"{record.pipeline}/{record.run}: {error}")
     return said

@@ -33,6 +33,9 @@ from proctor.site.home import Home, SourceRefused
 from proctor_steps.contract import digest, write_atomically
 
 SUMMARY_FILE = "summary.json"
+# Of an attempt with such a status something may be left: `running` is wanted, `cancelled` is to be
+# ended, and `finished` once nothing of it is there any more.
+_OPEN = ("running", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,21 @@ class Recorded:
     generation: int = 0
 
     def cancel(self, handle: Handle) -> None:
-        """A person ended it: record so, then stop the container; the next start is a new attempt.
+        """A person ended it: record so, then stop and remove it; the next start is a new attempt.
 
-        In this order, as one that was stopped and not recorded would be taken for a failure.
+        In this order, as one that was stopped and not recorded would be taken for a failure. Cut
+        short in between, it is still `cancelled`, and whoever looks next ends it.
         """
+        dumped = handle.model_dump(mode="json")
         self._append(
-            "attempt",
-            attempt=handle.attempt,
-            data={"status": "cancelled", "handle": handle.model_dump(mode="json")},
+            "attempt", attempt=handle.attempt, data={"status": "cancelled", "handle": dumped}
         )
+        self._clear_away(handle)
+
+    def _clear_away(self, handle: Handle) -> None:
         self.runtime.stop(handle)
+        self.runtime.remove(handle)
+        self._append("attempt", attempt=handle.attempt, data={"status": "finished"})
         self.refresh_summary()
 
     @property
@@ -83,19 +91,29 @@ class Recorded:
         """Pipeline, run and step, for messages."""
         return f"{self.record.pipeline}/{self.record.run}/{self.step.id}"
 
-    def running(self) -> LastAttempt | None:
-        """The attempt that the record says is running."""
+    def unended(self) -> LastAttempt | None:
+        """The attempt of which, by the record, something may be left."""
         last = self._last_attempt()
-        return last if last.status == "running" else None
+        return last if last.status in _OPEN else None
 
-    def cancel_if_running(self, number: int | None = None) -> bool:
-        """Cancel the attempt that the record says is running, if there is one (of that number)."""
-        last = self._last_attempt()
-        wanted = last.status == "running" and number in (None, last.number)
-        found = self._find(last) if wanted else None
-        if found:
+    def end_attempt(self, number: int | None = None) -> bool:
+        """Cancel the attempt of which something may be left (the one of that number), if any.
+
+        Raises:
+            EngineError: the engine does not answer; to be tried again.
+        """
+        last = self.unended()
+        if last is None or number not in (None, last.number):
+            return False
+        found = last.handle or self._half_started(last)
+        if found is None:
+            for status in ("cancelled", "finished"):
+                self._append("attempt", attempt=last.number, data={"status": status})
+            self.refresh_summary()
+        elif last.status == "running":
             self.cancel(found)
-            self.runtime.remove(found)
+        else:
+            self._clear_away(found)
         return found is not None
 
     def follows(self, handle: Handle) -> bool:
@@ -233,6 +251,12 @@ class Recorded:
         """Also where a crash came between the start and the line that was to name it."""
         run = self.record
         return last.handle or self.runtime.find(run.pipeline, run.run, self.step.id, last.number)
+
+    def _half_started(self, last: LastAttempt) -> Handle | None:
+        """What a start that was cut short has left, were it only a container never started."""
+        mine = (self.record.pipeline, self.record.run, self.step.id, last.number)
+        known = self.runtime.ours()
+        return next((h for h in known if (h.pipeline, h.run, h.step, h.attempt) == mine), None)
 
     def _identity_of(self, handle: Handle) -> str:
         """As it was recorded when the attempt began."""

@@ -65,6 +65,11 @@ class ServiceRun(Recorded):
                 words = self._recorded_end(last.number)
         return f"its service {self.step.id!r} had ended: {words}" if words else ""
 
+    def end_attempt(self, number: int | None = None) -> bool:
+        """See :class:`~proctor.airflow.recorded.Recorded`; not while a step takes it up."""
+        with self._held():
+            return super().end_attempt(number)
+
     def end(self) -> tuple[str, tuple[str, ...]]:
         """Stop and remove it, whatever state it is in; what is to be said, and its last log lines.
 
@@ -77,6 +82,7 @@ class ServiceRun(Recorded):
                 return "no step needed it: it was never started", ()
             found = self._find(last) if last.status in ("running", "cancelled") else None
             if found is None:
+                super().end_attempt()
                 return self._recorded_end(last.number) or "it has ended", ()
             state = self.runtime.poll(found)
             self.runtime.stop(found)

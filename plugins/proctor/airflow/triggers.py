@@ -113,7 +113,7 @@ class StepTrigger(BaseTrigger):
         record = home.records.run(handle.pipeline, handle.run)
         plan = home.records.plan(record.header().plan_digest)
         step = plan.step(handle.step)
-        StepRun(home, plan, step, record, instance.runtime()).cancel(handle)
+        StepRun(home, plan, step, record, instance.runtime()).end_attempt(handle.attempt)
 
     async def _copy_log_when_due(self, runtime: Runtime, handle: Handle) -> None:
         now = asyncio.get_running_loop().time()

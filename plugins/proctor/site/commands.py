@@ -67,7 +67,7 @@ def run(
     from proctor.site.runs import WatchedRun, new_run_id, unfinished_run, write_json
     from proctor.site.terminal import ProgressView, results_table
 
-    with _plain_errors(), _signals(), running(place, kind, sys.stderr) as instance:
+    with _plain_errors(place), _signals(), running(place, kind, sys.stderr) as instance:
         left, given_up = unfinished_run(instance, plan, params)
         for name in given_up:
             console.print(f"gave up {name}, which an earlier launcher left unfinished")
@@ -124,7 +124,7 @@ def up(
     from proctor.site.instance import running
     from proctor.site.reaper import Reaper
 
-    with _plain_errors(), _signals(), running(place, kind, sys.stderr) as instance:
+    with _plain_errors(place), _signals(), running(place, kind, sys.stderr) as instance:
         link = instance.login_link()
         console.print(f"Airflow   {link}  (logs in once, within a minute)", soft_wrap=True)
         console.print(
@@ -305,15 +305,23 @@ def _explain_failures(console: Console, watched: WatchedRun) -> None:
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def _plain_errors(place: Home) -> Iterator[None]:
+    from proctor.runtime.base import EngineError
     from proctor.site.client import AirflowUnavailable
     from proctor.site.instance import ComponentFailed, InstanceBusy
     from proctor.site.postgres import PostgresFailed
+    from proctor_steps.trouble import explain
 
     try:
         yield
     except (AirflowUnavailable, ComponentFailed, InstanceBusy, PostgresFailed) as error:
         _give_up(str(error))
+    except EngineError as error:
+        _give_up(f"the engine failed: {error}")
+    except OSError as error:
+        if not (words := explain(error, {"home": place.path})):
+            raise
+        _give_up(words)
     except KeyboardInterrupt:
         typer.echo("stopped; the same command takes the run up where it was", err=True)
         raise typer.Exit(130) from None

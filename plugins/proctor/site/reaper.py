@@ -73,7 +73,7 @@ class Reaper:
         if not running:
             self._idle[str(record.path)] = written
             return []
-        tasks = self.instance.client.task_states(record.pipeline, record.run)
+        tasks = self._tasks(record, running)
         ended = []
         for run, attempt in running:
             if not _nobody_follows(run, attempt, tasks):
@@ -82,13 +82,22 @@ class Reaper:
                 GRACE_SECONDS
             ):
                 del self._suspects[run.name]
-                if run.cancel_if_running(attempt.number):
+                if run.end_attempt(attempt.number):
                     ended.append(run.name)
         return ended
 
+    def _tasks(
+        self, record: RunRecord, running: list[tuple[Recorded, LastAttempt]]
+    ) -> Mapping[str, Any]:
+        """As Airflow has them; all of them over where somebody deleted the run."""
+        client = self.instance.client
+        if client.run_state(record.pipeline, record.run) is None:
+            return {id: {"state": "removed"} for run, _ in running for id in run.tasks}
+        return client.task_states(record.pipeline, record.run)
+
     def _running(self, record: RunRecord) -> list[tuple[Recorded, LastAttempt]]:
         runs = step_runs(self.instance.home, record, self.instance.runtime)
-        return [(run, attempt) for run in runs if (attempt := run.running())]
+        return [(run, attempt) for run in runs if (attempt := run.unended())]
 
 
 def _nobody_follows(run: Recorded, attempt: LastAttempt, tasks: Mapping[str, Any]) -> bool:
