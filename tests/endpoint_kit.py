@@ -132,7 +132,8 @@ class Proxy:
     """Forwards to a server; inference requests meet with what ``spoil`` says.
 
     ``pass``; ``busy``: 503; ``drop``: the connection is reset, nothing answered; ``half``: the
-    reply breaks off; ``hang``: no answer; ``error``: 500.
+    reply breaks off; ``hang``: no answer; ``error``: 500; ``parts``: in pieces whose sum nobody
+    announced; ``drip``: so, and for ever, byte by byte.
     """
 
     def __init__(self, url: str, spoil: Spoil, metadata: dict[str, Any] | None = None) -> None:
@@ -206,6 +207,8 @@ class Proxy:
             handler.wfile.write(reply[: len(reply) // 2])
             handler.close_connection = True
             return None
+        if how in ("parts", "drip"):
+            return self.in_parts(handler, headers, reply, for_ever=how == "drip")
         return self.answer(handler, status, headers, reply if how == "pass" else how(reply))
 
     def ask(self, handler: Any, body: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -218,6 +221,23 @@ class Proxy:
         kept = {name: value for name, value in reply.getheaders() if name.lower() != "date"}
         connection.close()
         return reply.status, kept, found
+
+    def in_parts(
+        self, handler: Any, headers: dict[str, str], reply: bytes, *, for_ever: bool
+    ) -> None:
+        handler.send_response(200)
+        for name, value in headers.items():
+            if name.lower() != "content-length":
+                handler.send_header(name, value)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        size = 1 if for_ever else 777
+        for start in range(0, len(reply), size):
+            part = reply[start : start + size]
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+            if for_ever and self.released.wait(0.05):
+                return
+        handler.wfile.write(b"0\r\n\r\n")
 
     @staticmethod
     def answer(handler: Any, status: int, headers: dict[str, str], body: bytes) -> None:

@@ -1,6 +1,6 @@
 """A model behind HTTP: batches go to a server that speaks the Open Inference Protocol.
 
-Each worker thread has a connection of its own, kept open, and a buffer that replies are read into.
+Each worker thread has a connection of its own, kept open; a reply is read straight into its place.
 All that a query costs lies inside its latency: the way there and back, and every try after the
 first. A try is repeated only where the connection was refused or lost, or the server had no room
 (503), and only so often; whatever else goes wrong fails the run.
@@ -306,24 +306,42 @@ def _body(
     """The whole body, before ``until``; read straight into its place."""
     size = reply.length
     if size is None:
-        return memoryview(reply.read(_MAX_REPLY))
+        return _parts(connection, reply, until)
     if size > _MAX_REPLY:
         raise http.client.HTTPException(f"a reply of {size} bytes is announced")
     said = reply.getheader(JSON_LENGTH, "")
     body = protocol.buffer(size, int(said) if said.isdecimal() and len(said) < 10 else 0)
     got = 0
     while got < size:
-        left = until - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        if connection.sock is not None:
-            connection.sock.settimeout(left)
+        _in_time(connection, until)
         count = reply.fp.readinto1(body[got:])
         if not count:
             raise http.client.IncompleteRead(b"", size - got)
         got += count
     reply.close()  # it was read past http.client, which else would not know that it is whole
     return body
+
+
+def _parts(
+    connection: http.client.HTTPConnection, reply: http.client.HTTPResponse, until: float
+) -> memoryview:
+    """A body whose length nobody announced, before ``until``."""
+    body = bytearray()
+    while part := reply.read1(1 << 20):
+        body += part
+        if len(body) > _MAX_REPLY:
+            raise http.client.HTTPException(f"a reply of more than {_MAX_REPLY} bytes")
+        _in_time(connection, until)
+    return memoryview(body)
+
+
+def _in_time(connection: http.client.HTTPConnection, until: float) -> None:
+    """Have the next read end at ``until``, at the latest."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    if connection.sock is not None:
+        connection.sock.settimeout(left)
 
 
 def _closed(sock: socket.socket) -> bool:

@@ -187,8 +187,9 @@ class Served:
             outputs = self.backend.infer(arrays[0])
         except Exception as error:
             raise self._failed(error) from error
+        reply = self._reply(asked.id, wanted, outputs)
         self._count("answered")
-        return self._reply(asked.id, wanted, outputs)
+        return reply
 
     def _wanted(self, asked: InferRequest) -> list[tuple[int, bool]]:
         """Which outputs, by position, and whether as bytes; all where none is named."""

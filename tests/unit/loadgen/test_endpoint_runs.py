@@ -198,8 +198,15 @@ def test_a_query_that_fails_for_good(
     assert (said["retries"], said["failures"]) == (posts - 1, 1)
 
 
-def test_a_hanging_server_is_waited_for_once(server: Server) -> None:
-    with Proxy(server.url, lambda n: "hang") as proxy:
+def test_a_reply_of_a_length_that_nobody_announced(server: Server) -> None:
+    with Proxy(server.url, lambda n: "parts") as proxy:
+        found = endpoint(proxy.url).infer(BATCH)
+    assert all(map(np.array_equal, found, endpoint(server.url).infer(BATCH)))
+
+
+@pytest.mark.parametrize("how", ["hang", "drip"])
+def test_a_hanging_server_is_waited_for_once(how: str, server: Server) -> None:
+    with Proxy(server.url, lambda n: how) as proxy:
         client = endpoint(proxy.url, timeout_seconds=0.3)
         with pytest.raises(StepError, match=r"gave no answer within 0\.3"):
             client.infer(BATCH)
