@@ -100,7 +100,7 @@ def test_clearing_a_deferred_step_stops_it_and_starts_another(site: Site) -> Non
     assert run.ended(120) == "success"
     lines = [x for x in run.record.lines() if x.step == "measure.A" and x.kind == "attempt"]
     assert {x.attempt for x in lines} == {1, 2}
-    assert [x.data["status"] for x in lines if x.attempt == 1][-1] == "cancelled"
+    assert "cancelled" in [x.data["status"] for x in lines if x.attempt == 1]
     assert site.fake.poll(first).phase != "running"
 
 

@@ -19,8 +19,8 @@ sys.path[:0] = [str(ROOT / "tests" / name) for name in ("", "faults", "e2e")]
 import psutil  # noqa: E402
 from faults_kit import COMPONENTS, STEPS, Command, EngineEvents, Target, killed  # noqa: E402
 
-# A component that dies five times within a minute is given up, and a task is tried four times.
-PAUSE_SECONDS = (4.0, 15.0)
+# A component that dies eight times within a minute is given up, and a task is tried four times.
+PAUSE_SECONDS = (6.0, 18.0)
 TASK_KILLS = 2
 
 

@@ -22,8 +22,13 @@ class AirflowClient:
         self._user, self._password = user, password
         self._http = httpx.Client(base_url=base, timeout=30, trust_env=False)
 
-    def wait_until_ready(self, seconds: float, still_alive: Callable[[], None]) -> None:
-        """Wait for the first answer and log in; ``still_alive`` raises if waiting is in vain.
+    def wait_until_ready(
+        self,
+        seconds: float,
+        still_alive: Callable[[], None],
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Log in and ``prepare`` as soon as it answers; ``still_alive`` raises if that is in vain.
 
         Raises:
             AirflowUnavailable: no answer in time.
@@ -33,6 +38,7 @@ class AirflowClient:
             still_alive()
             try:
                 self._login()
+                prepare()
                 return
             except (httpx.HTTPError, AirflowUnavailable):
                 time.sleep(0.3)
@@ -73,7 +79,8 @@ class AirflowClient:
     def trigger(self, dag_id: str, run_id: str, conf: Mapping[str, Any]) -> None:
         """Start a run."""
         body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf)}
-        self._send("POST", f"/dags/{dag_id}/dagRuns", json=body)
+        # 409: an earlier request came through whose answer did not come back.
+        self._send("POST", f"/dags/{dag_id}/dagRuns", json=body, ok=(200, 201, 409))
 
     def unfinished(self) -> list[tuple[str, str]]:
         """DAG and run id of every run that has not ended."""
@@ -156,10 +163,13 @@ class AirflowClient:
     def _send(
         self, method: str, path: str, ok: tuple[int, ...] = (), **kwargs: Any
     ) -> httpx.Response:
-        answer = self._http.request(method, f"/api/v2{path}", **kwargs)
-        if answer.status_code == 401:
-            self._login()
+        try:
             answer = self._http.request(method, f"/api/v2{path}", **kwargs)
+            if answer.status_code == 401:
+                self._login()
+                answer = self._http.request(method, f"/api/v2{path}", **kwargs)
+        except httpx.HTTPError as error:
+            raise AirflowUnavailable(f"Airflow's API does not answer: {error}") from error
         if answer.status_code not in (ok or (200, 201)):
             raise AirflowUnavailable(
                 f"{method} {path} answered {answer.status_code}: {answer.text[:500]}"

@@ -68,7 +68,7 @@ def run(
     from proctor.site.terminal import ProgressView, results_table
 
     with _plain_errors(place), _signals(), running(place, kind, sys.stderr) as instance:
-        left, given_up = unfinished_run(instance, plan, params)
+        left, given_up = instance.patiently(lambda: unfinished_run(instance, plan, params))
         for name in given_up:
             console.print(f"gave up {name}, which an earlier launcher left unfinished")
         record = left or place.records.run(plan.pipeline, new_run_id())

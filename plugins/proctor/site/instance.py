@@ -12,10 +12,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from proctor.airflow import changes
 from proctor.airflow.cleanup import remove_orphans, stop_running
@@ -29,6 +29,8 @@ from proctor.site.processes import ComponentFailed, Components, end_leftovers
 from proctor.site.settings import Credentials, environment, user_name, write_secret
 from proctor.site.watchdog import Watchdog
 from proctor_steps.contract import file_sha256
+
+_T = TypeVar("_T")
 
 START_SECONDS = 180.0
 # Kept free for database, record and logs, so that all of it can be stopped in good order.
@@ -59,15 +61,31 @@ class Instance:
             ComponentFailed: a component dies again and again, or the disk is about to be full.
         """
         _check_room(self.home)
-        restarted = []
-        if not self.postgres.alive():
-            self.postgres.start()
-            restarted.append("postgres")
-        restarted += self.components.restart_dead()
+        restarted = self.revive()
         for name in self.watchdog.hung():
             self.components.restart(name)
             restarted.append(name)
         return restarted
+
+    def revive(self) -> list[str]:
+        """Restart what has died; the names."""
+        restarted = []
+        if not self.postgres.alive():
+            self.postgres.start()
+            restarted.append("postgres")
+        return restarted + self.components.restart_dead()
+
+    def patiently(self, ask: Callable[[], _T]) -> _T:
+        """What Airflow answers, asked again while something that died is started anew."""
+        give_up = time.monotonic() + START_SECONDS
+        while True:
+            self.supervise()
+            try:
+                return ask()
+            except AirflowUnavailable:
+                if time.monotonic() > give_up:
+                    raise
+            time.sleep(1)
 
     def login_link(self) -> str:
         """A link that logs its first user in, once, within a minute."""
@@ -130,8 +148,11 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
             instance = Instance(
                 home, runtime, url, client, postgres, components, listener, watchdog
             )
-            client.wait_until_ready(START_SECONDS, lambda: _all_alive(instance))
-            client.ensure_pool(POOL, slots())
+            client.wait_until_ready(
+                START_SECONDS,
+                lambda: _all_alive(instance),
+                lambda: client.ensure_pool(POOL, slots()),
+            )
             write_secret(airflow / "url.json", json.dumps({"url": url, "pid": os.getpid()}))
             yield instance
         finally:
@@ -160,9 +181,8 @@ def _check_room(home: Home) -> None:
 
 
 def _all_alive(instance: Instance) -> None:
-    if dead := instance.components.restart_dead():
-        for name in dead:
-            print(f"{name} died while starting; started again", file=sys.stderr)
+    for name in instance.revive():
+        print(f"{name} died while starting; started again", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
 }
 STOP_SECONDS = 10.0
 # A component that dies more often than this within a minute will not be mended by a restart.
-RESTARTS_A_MINUTE = 5
+RESTARTS_A_MINUTE = 8
 
 
 class ComponentFailed(Exception):

@@ -97,7 +97,8 @@ class WatchedRun:
         home.register(self.plan.pipeline, spec, build)
         home.allow_for_run(self.record, _named_files(self.plan, params))
         self._wait_for_dag()
-        self.instance.client.trigger(self.plan.pipeline, self.record.run, params)
+        trigger, run = self.instance.client.trigger, self.record.run
+        self.instance.patiently(lambda: trigger(self.plan.pipeline, run, params))
 
     def watch(self, show: Callable[[View], None]) -> str:
         """Until the run has ended; Airflow's word for how.
@@ -125,6 +126,8 @@ class WatchedRun:
                 if time.monotonic() - silent_since > SILENCE_SECONDS:
                     problem = f"Airflow does not answer any more: {error}"
                     raise AirflowUnavailable(problem) from error
+                if view.notes:
+                    show(view)
                 time.sleep(WATCH_SECONDS)
                 continue
             show(view)
@@ -185,10 +188,9 @@ class WatchedRun:
         """The DAG processor looks for changes every few seconds."""
         wanted = task_ids(self.plan)
         give_up = time.monotonic() + PARSE_SECONDS
-        client = self.instance.client
-        while not client.has_dag(self.plan.pipeline, wanted):
-            self.instance.supervise()
-            if client.has_dag(self.plan.pipeline, {SPEC_ERRORS}):
+        client, patiently = self.instance.client, self.instance.patiently
+        while not patiently(lambda: client.has_dag(self.plan.pipeline, wanted)):
+            if patiently(lambda: client.has_dag(self.plan.pipeline, {SPEC_ERRORS})):
                 raise AirflowUnavailable(client.dag(self.plan.pipeline)["doc_md"])
             if time.monotonic() > give_up:
                 log = self.instance.components.log("dag-processor")
