@@ -41,7 +41,10 @@ def run_in(engine, tag, *command):
 
 def test_what_is_in_an_image(docker_engine, tags):
     wanted = {
-        "steps": ([], {"mlperf_loadgen", "onnxruntime", "openvino", "torch"}),
+        "steps": (
+            [],
+            {"mlperf_loadgen", "onnxruntime", "openvino", "torch", "starlette", "uvicorn"},
+        ),
         "sut-onnxruntime": (["mlperf_loadgen", "onnxruntime"], {"openvino", "torch"}),
     }
     for name, (there, absent) in wanted.items():

@@ -215,9 +215,18 @@ class Target:
         found = docker.from_env().containers.list(filters={"label": labels})
         return found[0] if found else None
 
-    def measuring(self) -> Any:
-        """The performance step's container, once LoadGen's own log grows in it."""
+    def started(self) -> Any:
+        """The performance step's container, as soon as it runs."""
         return until(self.container, 180, "the performance run's container runs")
+
+    def measuring(self) -> Any:
+        """The performance step's container, once LoadGen writes its log."""
+        container = self.started()
+        until(self._loadgen_runs, 60, "LoadGen runs")
+        return container
+
+    def _loadgen_runs(self) -> bool:
+        return any(log.stat().st_size for log in self.home.rglob("mlperf_log_detail.txt"))
 
     def state(self, task: str) -> str:
         """A task's state as Airflow has it; "" while it does not answer."""

@@ -178,7 +178,7 @@ def test_a_record_on_a_full_disk_goes_on_when_there_is_room(disk: Disk) -> None:
     [
         ("read-only", "home cannot be the home: Read-only file system"),
         ("full", "home cannot be the home: No space left on device"),
-        ("nearly full", "PostgreSQL could not be started in"),
+        ("nearly full", "MiB are free on the disk of"),
     ],
 )
 def test_a_home_on_such_a_disk(
