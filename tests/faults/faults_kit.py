@@ -97,6 +97,7 @@ class Command:
     home: Path
     settings: dict[str, Any] = field(default_factory=dict)
     deadline: str = "30m"
+    exclusive: bool = True
     env: dict[str, str] = field(default_factory=dict)
     flags: tuple[str, ...] = ("--runtime", "docker", "--yes")
 
@@ -120,7 +121,10 @@ class Command:
     def _spec(self) -> Path:
         """The same file at each start: a changed spec would be another run's."""
         spec = self.home.parent / SPEC.name
-        spec.write_text(SPEC.read_text().replace("deadline: 30m", f"deadline: {self.deadline}"))
+        text = SPEC.read_text().replace("deadline: 30m", f"deadline: {self.deadline}")
+        if not self.exclusive:
+            text = text.replace("    exclusive: true\n", "")
+        spec.write_text(text)
         return spec
 
     @property

@@ -53,7 +53,13 @@ def test_every_component_and_the_database_die_in_turn(target: Target) -> None:
 
 def test_the_task_its_supervisor_and_the_way_to_the_engine_die(target: Target) -> None:
     proxy = EngineProxy(target.home.parent / "engine.sock")
-    command = Command(target.home, {"performance_seconds": 60}, env={"DOCKER_HOST": proxy.address})
+    # A step that is not exclusive stays longer in its worker.
+    command = Command(
+        target.home,
+        {"performance_seconds": 60},
+        exclusive=False,
+        env={"DOCKER_HOST": proxy.address},
+    )
     process = command.start()
     target.started()  # a task waits in a worker for seconds only
     first = killed(until(target.task, 20, "the task waits"))

@@ -200,6 +200,20 @@ def test_an_attempt_that_the_engine_lost_is_replaced(tmp_path: Path) -> None:
     assert bench.started().attempt == 2
 
 
+def test_an_attempt_is_not_given_up_for_an_engine_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, plan_of(fetch()))
+    first = bench.started()
+
+    def silent(_: object, handle: Handle) -> None:
+        raise EngineError("does not answer")
+
+    monkeypatch.setattr(FakeRuntime, "poll", silent)
+    assert bench.started() == first
+    assert len(bench.fake.starts()) == 1
+
+
 def test_what_the_parameters_leave_out_is_skipped(tmp_path: Path) -> None:
     step = fetch(select=(Select(param="scenarios", value="A"),))
     with pytest.raises(StepSkipped, match="'A' is not in scenarios"):

@@ -17,7 +17,7 @@ from proctor.plan.model import selected
 from proctor.records.model import Line
 from proctor.runtime import hoststate
 from proctor.runtime.artifacts import LocalArtifacts
-from proctor.runtime.base import Failure, Handle, Outcome, RequestRefused
+from proctor.runtime.base import EngineError, Failure, Handle, Outcome, RequestRefused
 from proctor.runtime.deadline import by_uptime
 from proctor_steps.contract import write_atomically
 
@@ -76,11 +76,18 @@ class StepRun(Recorded):
             if found is None:
                 # It may be half started, or just about to be. The same number starts only once.
                 return self._start(last.number)
-            if self.runtime.poll(found).phase != "gone":
+            if not self._is_gone(found):
                 return found
         else:
             self.end_attempt()
         return self._start(last.number + 1)
+
+    def _is_gone(self, handle: Handle) -> bool:
+        """An engine that does not answer has not lost it: whoever waits for it has patience."""
+        try:
+            return self.runtime.poll(handle).phase == "gone"
+        except EngineError:
+            return False
 
     def finish(self, handle: Handle, failure: Failure | None = None) -> Outcome:
         """Collect an ended attempt and record its result, then remove what it left behind.

@@ -16,7 +16,7 @@ from proctor.airflow.faults import faults_told
 from proctor.airflow.triggers import StepTrigger, deadline_passed
 from proctor.plan.model import Plan
 from proctor.records.store import RecordError
-from proctor.runtime.base import Failure, Handle, Outcome
+from proctor.runtime.base import EngineError, Failure, Handle, Outcome
 from proctor.runtime.ending import end_of
 
 # Deferring costs about three seconds a step; what ends sooner than this never pays them.
@@ -89,20 +89,24 @@ class StepOperator(BaseOperator):
         patience = EXCLUSIVE_PATIENCE_SECONDS if run.step.exclusive else PATIENCE_SECONDS
         give_up = time.monotonic() + patience
         pause, end = POLL_FIRST_SECONDS, end_of(run.runtime, handle)
-        while time.monotonic() < give_up:
-            state = run.runtime.poll(handle)
-            self._copy_log(run, handle)
-            if state.phase != "running":
-                return self._finish(run, handle)
-            if deadline_passed(handle):
-                run.runtime.stop(handle)
-                return self._finish(run, handle, deadline=True)
-            if end is None:
-                time.sleep(pause)
-                pause = min(pause * 1.5, POLL_LONGEST_SECONDS)
-            elif end.wait(LOOK_SECONDS):
-                # The engine learns of it a little later.
-                end = None
+        try:
+            while time.monotonic() < give_up:
+                state = run.runtime.poll(handle)
+                self._copy_log(run, handle)
+                if state.phase != "running":
+                    return self._finish(run, handle)
+                if deadline_passed(handle):
+                    run.runtime.stop(handle)
+                    return self._finish(run, handle, deadline=True)
+                if end is None:
+                    time.sleep(pause)
+                    pause = min(pause * 1.5, POLL_LONGEST_SECONDS)
+                elif end.wait(LOOK_SECONDS):
+                    # The engine learns of it a little later.
+                    end = None
+        except EngineError as error:
+            # The step may well go on meanwhile, and the trigger has more patience.
+            self.log.warning("the engine does not answer: %s", error)
         self.defer(
             trigger=StepTrigger(
                 handle=handle.model_dump(mode="json"),
