@@ -17,6 +17,8 @@ def target(docker_engine: object) -> Iterator[Target]:
     folder = Path(tempfile.mkdtemp(prefix="proctor-faults-"))
     folder.chmod(0o711)
     events = EngineEvents(folder / "home", folder / "events.jsonl")
-    yield Target(folder / "home", events)
+    made = Target(folder / "home", events)
+    yield made
+    made.clear_away()
     events.close()
     shutil.rmtree(folder, ignore_errors=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import docker.errors
 import httpx
 import psutil
 from proctor_command import processes_of
@@ -262,6 +263,16 @@ class Target:
         assert not listening & self.ports
         label = f"proctor.home={self.home}"
         assert not docker.from_env().containers.list(all=True, filters={"label": label})
+
+    def clear_away(self) -> None:
+        """End what a test that failed has left."""
+        for line in self.processes():
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(int(line.split()[0])).kill()
+        label = f"proctor.home={self.home}"
+        for container in docker.from_env().containers.list(all=True, filters={"label": label}):
+            with contextlib.suppress(docker.errors.APIError):
+                container.remove(force=True)
 
     def _note_port(self) -> None:
         try:
