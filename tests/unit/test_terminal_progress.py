@@ -13,7 +13,7 @@ from proctor.runtime.attempt import Attempt
 from proctor.shipped import shipped
 from proctor.site.home import Home
 from proctor.site.runs import View
-from proctor.site.terminal import ProgressView
+from proctor.site.terminal import MEASURED_SECONDS, ProgressView
 from proctor_steps.contract import PROGRESS_FILE, Progress
 
 STEP = "performance.Offline"
@@ -41,3 +41,19 @@ def test_a_running_step_shows_how_far_its_newest_attempt_is(tmp_path: Path) -> N
 
 def test_a_step_that_told_nothing_yet_shows_only_its_state(tmp_path: Path) -> None:
     assert "samples" not in seen(Home(tmp_path), "deferred")
+
+
+def test_while_something_is_measured_only_changes_are_drawn_at_once(tmp_path: Path) -> None:
+    plan = load_plan(shipped("pipeline_specs") / "demo.yaml")
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with ProgressView(
+        console, plan, Home(tmp_path).records.run("demo", "r"), Home(tmp_path)
+    ) as view:
+        measured = View("running", {STEP: {"state": "deferred"}})
+        assert view._due(measured)
+        assert not view._due(measured)
+        view._drawn -= MEASURED_SECONDS
+        assert view._due(measured)
+        ended = View("running", {STEP: {"state": "success"}})
+        assert view._due(ended)
+        assert view._due(ended)  # nothing is measured any more

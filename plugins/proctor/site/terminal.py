@@ -40,6 +40,10 @@ _WORD = {
 }
 
 
+# While something is measured and nothing else happens, the picture is drawn this seldom.
+MEASURED_SECONDS = 5.0
+
+
 class ProgressView:
     """Live on a terminal; one line per change where the output is a file or a pipe."""
 
@@ -47,7 +51,8 @@ class ProgressView:
         self._console, self._plan, self._record, self._home = console, plan, record, home
         self._live: Live | None = None
         self._seen: dict[str, str] = {}
-        self._began = time.monotonic()
+        self._states: dict[str, str] = {}
+        self._began = self._drawn = time.monotonic()
 
     def __enter__(self) -> ProgressView:
         if self._console.is_terminal:
@@ -65,7 +70,8 @@ class ProgressView:
         for note in view.notes:
             self._console.print(f"  {note}", style="yellow", soft_wrap=True, highlight=False)
         if self._live:
-            self._live.update(self._table(view), refresh=True)
+            if self._due(view):
+                self._live.update(self._table(view), refresh=True)
             return
         for step in self._plan.steps:
             state = str(view.tasks.get(step.id, {}).get("state") or "")
@@ -73,6 +79,19 @@ class ProgressView:
                 if not (state == "running" and self._seen.get(step.id) == "deferred"):
                     self._console.print(Text(f"{self._clock()}  ").append(_row(step, state)))
                 self._seen[step.id] = state
+
+    def _due(self, view: View) -> bool:
+        """Whether to draw now: drawing takes some milliseconds of what is being measured."""
+        states = {id: str(ti.get("state")) for id, ti in view.tasks.items()}
+        measured = any(
+            step.exclusive and states.get(step.id) in ("running", "deferred")
+            for step in self._plan.steps
+        )
+        late = time.monotonic() - self._drawn >= (MEASURED_SECONDS if measured else 0)
+        if states == self._states and not late and not view.notes:
+            return False
+        self._states, self._drawn = states, time.monotonic()
+        return True
 
     def _table(self, view: View) -> RenderableType:
         table = Table.grid(padding=(0, 2))
