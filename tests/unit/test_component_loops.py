@@ -18,10 +18,10 @@ from airflow.jobs.triggerer_job_runner import TriggerRunnerSupervisor
 
 from proctor.airflow import changes as changes_module
 from proctor.airflow import executor as executor_module
-from proctor.airflow.changes import Changes
+from proctor.airflow.changes import Changes, Due
 from proctor.airflow.executor import WakingExecutor
 from proctor.site import component
-from proctor.site.component import SpecFiles, watch_specs, watch_triggers
+from proctor.site.component import SpecFiles, watch_scheduling, watch_specs, watch_triggers
 from proctor.site.home import Home
 from proctor.site.settings import environment
 
@@ -65,11 +65,16 @@ class Supervisor:
         return self.did
 
 
-def test_the_triggerer_reads_its_table_when_told_and_now_and_then(
-    tell: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(component.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(changes_module.time, "monotonic", lambda: clock.now)
+    return clock
+
+
+def test_the_triggerer_reads_its_table_when_told_and_now_and_then(
+    tell: Callable[..., Told], clock: SimpleNamespace
+) -> None:
     made = type("Made", (Supervisor,), dict(vars(Supervisor)))
     tell(False, False, True, False, False)
     watch_triggers(made)
@@ -79,8 +84,46 @@ def test_the_triggerer_reads_its_table_when_told_and_now_and_then(
     assert turns.turn() == []
     assert turns.turn() == ["load", "clean"]  # told
     assert turns.turn() == []
-    clock.now += component.LONGEST_SECONDS
+    clock.now += changes_module.SOON_SECONDS
     assert turns.turn() == ["load", "clean"]  # what no change tells of
+
+
+def test_what_nothing_tells_of_is_looked_for_soon_after_a_change_and_seldom_later(
+    clock: SimpleNamespace,
+) -> None:
+    due, looks = Due(), []
+    for second in range(120):
+        if due.now(told=second == 60):
+            looks.append(second)
+        clock.now += 1
+    often = list(range(0, int(changes_module.STILL_SECONDS), 5))
+    assert looks == [*often, 45, *(60 + s for s in often), 105]
+
+
+class Runner:
+    def __init__(self, *woken: bool) -> None:
+        self.executors = [SimpleNamespace(woken=each) for each in woken]
+        self.decided = 0
+
+    def _do_scheduling(self, session: Any) -> int:
+        self.decided += 1
+        return 3
+
+
+def test_the_scheduler_decides_when_something_happened_and_now_and_then(
+    clock: SimpleNamespace,
+) -> None:
+    made = type("Made", (Runner,), dict(vars(Runner)))
+    watch_scheduling(made)
+    runner = made(False)
+    assert runner._do_scheduling(None) == 3  # the first turn
+    assert runner._do_scheduling(None) == 0
+    runner.executors[0].woken = True
+    assert runner._do_scheduling(None) == 3
+    runner.executors[0].woken = False
+    clock.now += changes_module.SOON_SECONDS
+    assert runner._do_scheduling(None) == 3
+    assert runner.decided == 3
 
 
 class Manager:
@@ -166,6 +209,7 @@ def executor_with(tell: Callable[..., Told], results: int) -> tuple[WakingExecut
     made = WakingExecutor.__new__(WakingExecutor)
     told = tell()
     made._changes = told  # type: ignore[assignment]
+    made.woken = True
     made.event_buffer, made.workers = {}, {}
     reader, _ = os.pipe()
     made.result_queue = SimpleNamespace(_reader=SimpleNamespace(fileno=lambda: reader))  # type: ignore[assignment]
@@ -189,12 +233,15 @@ def test_the_scheduler_sleeps_in_the_executors_turn_until_a_change_or_a_result(
     [(seconds, others)] = told.waits
     assert seconds == executor_module.LONGEST_SECONDS
     assert others == (made.result_queue._reader.fileno(),)  # type: ignore[attr-defined]
+    assert not made.woken
 
 
 def test_it_does_not_sleep_while_the_scheduler_has_results_to_take(
     tell: Callable[..., Told],
 ) -> None:
-    assert executor_with(tell, results=1)[1].waits == []
+    made, told = executor_with(tell, results=1)
+    assert told.waits == []
+    assert made.woken
 
 
 def test_without_its_database_a_listener_is_back_at_asking(
@@ -242,6 +289,11 @@ def test_airflows_scheduler_turns_round_the_executor_and_sleeps_as_long_as_it_is
     # The wait must not hold a transaction open: the session before it has ended.
     assert loop.index("session.expunge_all()") < loop.index("executor.heartbeat()")
     assert source(LocalExecutor.heartbeat).count("self.sync()") == 1
+    # What decides is called once a turn, gives how many tasks it queued, and keeps no clock itself.
+    assert loop.count("self._do_scheduling(session)") == 1
+    assert loop.index("self._do_scheduling(session)") < loop.index("executor.heartbeat()")
+    assert "perform_heartbeat(" in loop
+    assert "heartbeat" not in source(SchedulerJobRunner._do_scheduling)
     assert "SimpleQueue()" in source(LocalExecutor.start)
 
 

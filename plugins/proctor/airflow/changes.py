@@ -42,6 +42,11 @@ _FUNCTION = """
 # Without its database, or with nothing to listen to, a listener is back at asking this often.
 ASK_SECONDS = 0.2
 _RECONNECT_SECONDS = 5.0
+# What no change tells of (a retry that is due, a row that a crash left) is looked for this often:
+# soon after a change, as it may have led there, and seldom where all has been still for a while.
+SOON_SECONDS = 5.0
+STILL_SECONDS = 30.0
+SELDOM_SECONDS = 20.0
 
 
 def install(url: str) -> None:
@@ -118,6 +123,24 @@ class Changes:
         told = bool(self._connection.notifies)
         self._connection.notifies.clear()
         return told
+
+
+class Due:
+    """Whether a loop's turn has to ask the database. All times in seconds."""
+
+    def __init__(self) -> None:
+        self._told = self._asked = float("-inf")
+
+    def now(self, told: bool) -> bool:
+        """``told``: something changed since the last turn. The first turn is due."""
+        now = time.monotonic()
+        if told or self._told < 0:
+            self._told = now
+        pause = SOON_SECONDS if now - self._told < STILL_SECONDS else SELDOM_SECONDS
+        due = told or now - self._asked >= pause
+        if due:
+            self._asked = now
+        return due
 
 
 def _readable(descriptors: Sequence[int], seconds: float) -> list[int]:

@@ -15,7 +15,8 @@ from airflow.executors.local_executor import LocalExecutor
 from proctor.airflow import instance
 from proctor.airflow.changes import TASKS, Changes
 
-# The scheduler's own clocks (heartbeat, lost tasks, timeouts) are looked at this often.
+# The scheduler's own clocks (heartbeat, lost tasks, timeouts) are looked at this often; whether
+# there is a decision to make, more seldom (site/component.py).
 LONGEST_SECONDS = 5.0
 
 
@@ -23,6 +24,8 @@ class WakingExecutor(LocalExecutor):
     """Waits in :meth:`sync`, which the scheduler calls once a turn and outside of transactions."""
 
     _changes: Changes
+    # Whether something happened in the last turn, so that the scheduler has decisions to make.
+    woken = True
 
     def start(self) -> None:
         """Called in the scheduler alone; other components only look the class up.
@@ -50,8 +53,9 @@ class WakingExecutor(LocalExecutor):
         """Take what workers have done; if that is nothing, sleep until there is something to do."""
         super().sync()
         # What lies in the buffer the scheduler takes next, and a slot may have become free.
-        if not self.event_buffer:
-            self._changes.wait(LONGEST_SECONDS, _descriptor(self.result_queue))
+        self.woken = bool(self.event_buffer)
+        if not self.woken:
+            self.woken = self._changes.wait(LONGEST_SECONDS, _descriptor(self.result_queue))
             super().sync()
 
 

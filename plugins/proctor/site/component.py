@@ -1,8 +1,8 @@
 """One of Airflow's components as a process, its loop waiting for changes instead of asking.
 
 ``python -m proctor.site.component triggerer --skip-serve-logs`` is ``airflow triggerer ...`` with a
-few methods replaced. The scheduler needs none of this: Airflow lets it be given an executor of
-our own, in whose turn it waits.
+few methods replaced. The scheduler waits in the turn of an executor of our own
+(airflow/executor.py).
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from proctor.airflow.changes import PARSING, TASKS, Changes
+from proctor.airflow.changes import PARSING, TASKS, Changes, Due
 from proctor.site.home import Home
 
-# What no change tells of (heartbeats, timeouts, rows that a crash left) is looked at this often.
-LONGEST_SECONDS = 5.0
+# A DAG processor that nobody asks and whose specs stay as they are turns around this often, for
+# its heartbeat, which Airflow misses after 30 s.
+LONGEST_SECONDS = 10.0
 # Spec files do not tell when they are edited; a look at their times costs some microseconds.
 FILES_SECONDS = 0.5
 
@@ -28,33 +29,35 @@ def watch_triggers(supervisor: type[Any]) -> None:
     Its loop goes on serving the process in which the triggers run.
     """
     load, clean = supervisor.load_triggers, supervisor.clean_unused
-    changes = Changes.of_airflow(TASKS)
-    due = _Due(changes)
+    changes, due = Changes.of_airflow(TASKS), Due()
+    this_turn = True
 
     def load_triggers(self: Any) -> None:
-        if due.now():
+        nonlocal this_turn
+        this_turn = due.now(changes.wait(0))
+        if this_turn:
             load(self)
 
     def clean_unused(self: Any) -> None:
-        if due.this_turn:
+        if this_turn:
             clean(self)
 
     supervisor.load_triggers, supervisor.clean_unused = load_triggers, clean_unused
 
 
-class _Due:
-    """Whether this turn of a loop has to ask the database."""
+def watch_scheduling(runner: type[Any]) -> None:
+    """Have the scheduler make its decisions when something changed, not at each turn.
 
-    def __init__(self, changes: Changes) -> None:
-        self._changes, self._next = changes, 0.0
-        self.this_turn = True
+    Its turns go on, every few seconds, for its heartbeat and its other clocks.
+    """
+    do_scheduling = runner._do_scheduling
+    due = Due()
 
-    def now(self) -> bool:
-        told = self._changes.wait(0)
-        self.this_turn = told or time.monotonic() >= self._next
-        if self.this_turn:
-            self._next = time.monotonic() + LONGEST_SECONDS
-        return self.this_turn
+    def do_scheduling_when_due(self: Any, session: Any) -> int:
+        woken = any(getattr(executor, "woken", True) for executor in self.executors)
+        return int(do_scheduling(self, session)) if due.now(woken) else 0
+
+    runner._do_scheduling = do_scheduling_when_due
 
 
 def watch_specs(manager: type[Any], home: Home) -> None:
@@ -119,13 +122,23 @@ def _triggerer() -> None:
     watch_triggers(TriggerRunnerSupervisor)
 
 
+def _scheduler() -> None:
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+
+    watch_scheduling(SchedulerJobRunner)
+
+
 def _dag_processor() -> None:
     from airflow.dag_processing.manager import DagFileProcessorManager
 
     watch_specs(DagFileProcessorManager, Home.default())
 
 
-PREPARE: dict[str, Callable[[], None]] = {"triggerer": _triggerer, "dag-processor": _dag_processor}
+PREPARE: dict[str, Callable[[], None]] = {
+    "scheduler": _scheduler,
+    "triggerer": _triggerer,
+    "dag-processor": _dag_processor,
+}
 
 
 def main() -> None:
