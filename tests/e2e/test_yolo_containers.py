@@ -7,21 +7,22 @@ from pathlib import Path
 import pytest
 from proctor_command import Finished, processes_of, proctor_run
 
+import yolo_reference
+
 pytestmark = [pytest.mark.docker, pytest.mark.data]
 
-# mAP of this model on the 70 images that the licence rule keeps, by an independent scorer.
-EXPECTED_MAP, TOLERANCE, KEPT = 0.466, 0.005, 70
+KEPT = 70  # images that the licence rule keeps
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
 
 
-def check(done: Finished, scenarios: tuple[str, ...], docker_engine: object) -> None:
+def check(done: Finished, scenarios: tuple[str, ...], docker_engine: object, data: Path) -> None:
     assert done.code == 0, done.output
     assert done.summary["runtime"] == "docker"
     accuracy = done.accuracy()
     assert set(accuracy) == set(scenarios)
     for scenario, row in accuracy.items():
         assert row["samples"] == row["expected_samples"] == KEPT, scenario
-        assert abs(row["value"] - EXPECTED_MAP) <= TOLERANCE, scenario
+        yolo_reference.check(data, row["value"])
     for scenario, result in done.results("performance").items():
         assert result["metrics"]["official"] is False, scenario
     assert (done.folder / "submission.tar.gz").is_file()
@@ -32,7 +33,9 @@ def check(done: Finished, scenarios: tuple[str, ...], docker_engine: object) -> 
     assert ours == []
 
 
-def test_over_http_in_every_scenario(home: Path, http_server: str, docker_engine: object) -> None:
+def test_over_http_in_every_scenario(
+    home: Path, http_server: str, shared_data: Path, docker_engine: object
+) -> None:
     settings = {
         "images_uri": f"{http_server}/val2017.zip",
         "annotations_uri": f"{http_server}/instances_val2017.json",
@@ -42,7 +45,7 @@ def test_over_http_in_every_scenario(home: Path, http_server: str, docker_engine
         "min_query_count": 20,
     }
     done = proctor_run(home, "yolo-coco", settings, "--runtime", "docker", "--yes")
-    check(done, SCENARIOS, docker_engine)
+    check(done, SCENARIOS, docker_engine, shared_data)
 
 
 def test_over_s3(home: Path, s3_server: str, shared_data: Path, docker_engine: object) -> None:
@@ -73,7 +76,7 @@ def test_over_s3(home: Path, s3_server: str, shared_data: Path, docker_engine: o
         "min_query_count": 20,
     }
     done = proctor_run(home, "yolo-coco", settings, "--runtime", "docker", "--yes")
-    check(done, ("Offline",), docker_engine)
+    check(done, ("Offline",), docker_engine, shared_data)
     written = [p for p in home.rglob("*") if p.is_file() and "postgres" not in p.parts]
     leaks = [p for p in written if b"not-so-secret-4711" in p.read_bytes() and p != secret]
     assert leaks == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proctor.plan.identity import step_identity
+from proctor.plan.identity import identity_parts
 from proctor.plan.model import Input, PlannedOutput, PlanStep, Resources, Source
 
 STEP = PlanStep(
@@ -27,9 +27,9 @@ SAME: dict[str, Any] = {
 
 def test_the_same() -> None:
     reordered = {**SAME, "params": dict(reversed(list(SAME["params"].items())))}
-    assert step_identity(STEP, **SAME) == step_identity(STEP, **reordered)
+    assert identity_parts(STEP, **SAME) == identity_parts(STEP, **reordered)
     renamed = STEP.model_copy(update={"title": "Other", "deadline_seconds": 7.0, "id": "other"})
-    assert step_identity(STEP, **SAME) == step_identity(renamed, **SAME)
+    assert identity_parts(STEP, **SAME) == identity_parts(renamed, **SAME)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_the_same() -> None:
     ],
 )
 def test_what_is_given_counts(other: dict[str, Any]) -> None:
-    assert step_identity(STEP, **SAME) != step_identity(STEP, **{**SAME, **other})
+    assert identity_parts(STEP, **SAME) != identity_parts(STEP, **{**SAME, **other})
 
 
 @pytest.mark.parametrize(
@@ -59,19 +59,21 @@ def test_what_is_given_counts(other: dict[str, Any]) -> None:
     ],
 )
 def test_what_the_plan_says_counts(update: dict[str, Any]) -> None:
-    assert step_identity(STEP, **SAME) != step_identity(STEP.model_copy(update=update), **SAME)
+    assert identity_parts(STEP, **SAME) != identity_parts(STEP.model_copy(update=update), **SAME)
 
 
 def test_a_measurement_belongs_to_its_host() -> None:
     measuring = STEP.model_copy(update={"reuse": "within_run", "exclusive": True})
-    here = step_identity(measuring, **SAME, host_fingerprint={"cpu": "a"})
-    assert here == step_identity(measuring, **SAME, host_fingerprint={"cpu": "a"})
-    assert here != step_identity(measuring, **SAME, host_fingerprint={"cpu": "b"})
+    here = identity_parts(measuring, **SAME, host_fingerprint={"cpu": "a"})
+    assert here == identity_parts(measuring, **SAME, host_fingerprint={"cpu": "a"})
+    assert here != identity_parts(measuring, **SAME, host_fingerprint={"cpu": "b"})
     smaller = measuring.model_copy(update={"resources": Resources(cpus=1)})
-    assert here != step_identity(smaller, **SAME, host_fingerprint={"cpu": "a"})
+    assert here != identity_parts(smaller, **SAME, host_fingerprint={"cpu": "a"})
     with pytest.raises(ValueError, match="needs the host's fingerprint"):
-        step_identity(measuring, **SAME)
+        identity_parts(measuring, **SAME)
 
 
 def test_other_steps_do_not() -> None:
-    assert step_identity(STEP, **SAME) == step_identity(STEP, **SAME, host_fingerprint={"cpu": "b"})
+    assert identity_parts(STEP, **SAME) == identity_parts(
+        STEP, **SAME, host_fingerprint={"cpu": "b"}
+    )
