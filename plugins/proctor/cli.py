@@ -11,6 +11,7 @@ import typer
 
 from proctor.runtime.commands import register as register_runtime
 from proctor.site.commands import register
+from proctor.site.run_commands import register as register_runs
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -28,6 +29,7 @@ app = typer.Typer(
     add_completion=False,
 )
 register(app)
+register_runs(app)
 register_runtime(app)
 
 Spec = Annotated[str, typer.Argument(help="A spec's file, or the name of a shipped pipeline.")]

@@ -19,7 +19,7 @@ from proctor.runtime import hoststate
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.base import EngineError, Failure, Handle, Outcome, RequestRefused
 from proctor.runtime.deadline import by_uptime
-from proctor_steps.contract import write_atomically
+from proctor_steps.contract import digest, write_atomically
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,10 @@ class StepRun(Recorded):
 
     def _start(self, attempt: int) -> Handle:
         services = self._services_up()
-        request, identity = self._request(attempt, services)
+        request, parts = self._request(attempt, services)
+        identity = digest(parts)
         begun: dict[str, Any] = {"status": "running", "generation": self.generation}
-        data = begun | self._host_state()
+        data = begun | {"identity_parts": parts} | self._host_state()
         self._append("attempt", attempt=attempt, identity=identity, data=data)
         try:
             handle = self.runtime.start(request)

@@ -13,8 +13,9 @@ from proctor.airflow.faults import faults_told
 from proctor.plan.model import Plan
 from proctor.plan.params import ParamErrors, check_params
 from proctor.records.approvals import SigningKey
+from proctor.records.origin import spec_origin, versions
 from proctor.records.store import RunRecord
-from proctor.site.home import RUNTIME_VARIABLE, SourceRefused
+from proctor.site.home import RUNTIME_VARIABLE, Home, SourceRefused
 
 TASK_ID = "begin"
 
@@ -56,11 +57,19 @@ class BeginOperator(BaseOperator):
             plan_digest=self.plan.digest,
             data={
                 "pipeline": self.plan.pipeline,
+                "given": given,
                 "params": params,
+                "versions": versions(),
+                **_spec(home, self.plan.pipeline),
                 "runtime": os.environ.get(RUNTIME_VARIABLE, "process"),
                 "public_key": SigningKey(home.path).public(),
             },
         )
+
+
+def _spec(home: Home, pipeline: str) -> dict[str, Any]:
+    known = home.pipelines().get(pipeline)
+    return {"spec": spec_origin(known.spec)} if known else {}
 
 
 def _check_same(record: RunRecord, plan: Plan, params: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from proctor.airflow.evidence import StepRefused, approvals_for, covered, output_of
-from proctor.plan.identity import step_identity
+from proctor.plan.identity import identity_parts
 from proctor.plan.model import Input, Plan, PlanStep, Source, resolve, selected
 from proctor.records.model import Line
 from proctor.records.store import RunRecord
@@ -127,8 +127,11 @@ class Recorded:
 
     def _request(
         self, attempt: int, services: Mapping[str, Handle] | None = None
-    ) -> tuple[StartRequest, str]:
-        """What the runtime is asked for, and the identity; ``services``: those that are up."""
+    ) -> tuple[StartRequest, dict[str, JsonValue]]:
+        """What the runtime is asked for, and what makes it the same as another.
+
+        ``services``: those that are up.
+        """
         step, params = self.step, self.record.params()
         resolved = resolve(dict(step.params), params)
         assert isinstance(resolved, dict)  # noqa: S101 - a mapping resolves to a mapping
@@ -172,9 +175,9 @@ class Recorded:
         image: str,
         inputs: list[tuple[InputSource, str]],
         services: Mapping[str, Handle],
-    ) -> str:
+    ) -> dict[str, JsonValue]:
         measures = self.step.reuse == "within_run"
-        return step_identity(
+        return identity_parts(
             self.step,
             command=request.command,
             image_identity=image,

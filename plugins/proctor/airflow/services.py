@@ -16,11 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import JsonValue
+
 from proctor.airflow.evidence import StepRefused
 from proctor.airflow.recorded import LastAttempt, Recorded
 from proctor.plan.model import PlannedService
 from proctor.runtime.base import EngineError, Handle, Listening, RequestRefused, StartRequest, State
 from proctor.runtime.failure import how_it_ended
+from proctor_steps.contract import digest
 
 FIRST_LOOK_SECONDS = 0.1
 LONGEST_LOOK_SECONDS = 1.0
@@ -115,8 +118,10 @@ class ServiceRun(Recorded):
         return last.number if unborn else last.number + 1
 
     def _start(self, attempt: int) -> Handle:
-        request, identity = self._request(attempt)
-        self._append("attempt", attempt=attempt, identity=identity, data={"status": "running"})
+        request, parts = self._request(attempt)
+        identity = digest(parts)
+        data = {"status": "running", "identity_parts": parts}
+        self._append("attempt", attempt=attempt, identity=identity, data=data)
         try:
             handle = self.runtime.start(request)
         except RequestRefused as error:
@@ -127,10 +132,12 @@ class ServiceRun(Recorded):
         _log.info("service %s: started, attempt %d, %s", self.step.id, attempt, handle.image)
         return handle
 
-    def _request(self, attempt: int, services: Any = None) -> tuple[StartRequest, str]:
-        request, identity = super()._request(attempt)
+    def _request(
+        self, attempt: int, services: Any = None
+    ) -> tuple[StartRequest, dict[str, JsonValue]]:
+        request, parts = super()._request(attempt)
         listening = Listening(port=self.step.port, ready=self.step.ready)
-        return request.model_copy(update={"listening": listening}), identity
+        return request.model_copy(update={"listening": listening}), parts
 
     def _wait_until_ready(self, handle: Handle) -> None:
         begun, pause = time.monotonic(), FIRST_LOOK_SECONDS

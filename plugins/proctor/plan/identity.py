@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import JsonValue
 
 from proctor.plan.model import PlanStep
-from proctor_steps.contract import CONTRACT_FORMAT, digest
+from proctor_steps.contract import CONTRACT_FORMAT
 
 
-def step_identity(
+def identity_parts(
     step: PlanStep,
     *,
     command: Sequence[str],
@@ -26,8 +26,8 @@ def step_identity(
     approvals: Sequence[str] = (),
     source_versions: Mapping[str, str] | None = None,
     services: Mapping[str, str] | None = None,
-) -> str:
-    """The identity of a step of a run, in hexadecimal.
+) -> dict[str, JsonValue]:
+    """What makes a step of a run the same as another; its identity is :func:`digest` of this.
 
     ``command`` and ``params`` are resolved. ``image_identity`` is the runtime's word for the code.
     ``input_digests``: ``name`` or ``name/cell`` -> digest. ``approvals``: digests of the answers
@@ -58,4 +58,4 @@ def step_identity(
         parts["host"] = dict(host_fingerprint)
         parts["resources"] = step.resources.model_dump(mode="json")
         parts["exclusive"] = step.exclusive
-    return digest(parts)
+    return parts

@@ -40,6 +40,10 @@ class SigningKey:
         raw = self._load().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         return base64.b64encode(raw).decode()
 
+    def exists(self) -> bool:
+        """Whether this home has a key: one that only reads a record needs none."""
+        return self._path.is_file()
+
     def sign(self, pipeline: str, run: str, approval: Approval) -> str:
         """Signature over the answer and the run it belongs to, base64."""
         return base64.b64encode(self._load().sign(_message(pipeline, run, approval))).decode()
@@ -98,7 +102,7 @@ def valid_answer(record: RunRecord, gate: str, evidence_digest: str, trusted_key
             f"nobody has answered at the gate {gate!r} of this run: its record holds no approval. "
             "Setting the gate's state in Airflow is no answer; clear the gate and answer it."
         )
-    approval = _checked(record, line, gate, trusted_key)
+    approval = signed_answer(record, line, trusted_key)
     if approval.decision != "approved":
         raise ApprovalInvalid(f"{approval.by} rejected at the gate {gate!r}: {approval.comment}")
     if approval.evidence_digest != evidence_digest:
@@ -110,7 +114,13 @@ def valid_answer(record: RunRecord, gate: str, evidence_digest: str, trusted_key
     return approval
 
 
-def _checked(record: RunRecord, line: Line, gate: str, trusted_key: str) -> Approval:
+def signed_answer(record: RunRecord, line: Line, trusted_key: str) -> Approval:
+    """The answer that an ``approval`` line holds, whatever it says.
+
+    Raises:
+        ApprovalInvalid: it is not signed with ``trusted_key``, or was given at another gate.
+    """
+    gate = line.step
     try:
         approval = Approval.model_validate(line.data.get("answer"))
         signature = base64.b64decode(str(line.data.get("signature")), validate=True)

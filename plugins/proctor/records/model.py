@@ -14,8 +14,10 @@ LineKind = Literal["header", "attempt", "result", "skipped", "refused", "asked",
 class Line(BaseModel):
     """One line. ``step`` is the id of a step or of a service.
 
-    ``header``: the first; data holds the resolved parameters, the runtime and the public key.
-    ``attempt``: data.status is ``running``, ``cancelled`` or ``finished``; data.handle names it.
+    ``header``: the first; data holds the parameters given and in effect, versions, the spec's
+    revision, the runtime and the public key.
+    ``attempt``: data.status is ``running``, ``cancelled`` or ``finished``; data.handle names it;
+    data.identity_parts is what ``identity`` is the digest of (plan/identity.py).
     ``result``: what an attempt came to; data.state is ``succeeded`` or ``failed``.
     ``skipped``: the run's parameters leave the step out.
     ``refused``: the step would not start; data.message says why.

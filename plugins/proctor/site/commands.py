@@ -1,4 +1,4 @@
-"""The commands that need an instance: run, up, login, runs, report."""
+"""The commands run, up, login and report."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FAILED, NOT_STARTED = 1, 2
 
 def register(app: typer.Typer) -> None:
     """Add these commands to ``proctor``."""
-    for command in (run, up, login, runs, report):
+    for command in (run, up, login, report):
         app.command()(command)
 
 
@@ -54,12 +54,12 @@ def run(
     json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="summary")] = None,
 ) -> None:
     """Run a pipeline to its end: start PostgreSQL and Airflow, show progress, stop everything."""
-    console = _console()
+    console = console_of()
     if json_ and not json_.absolute().parent.is_dir():
-        _give_up(f"--json {json_}: there is no folder {json_.absolute().parent}")
+        give_up(f"--json {json_}: there is no folder {json_.absolute().parent}")
     if json_ and json_.is_dir():
-        _give_up(f"--json {json_}: this is a folder; name a file in it")
-    place = _home(home)
+        give_up(f"--json {json_}: this is a folder; name a file in it")
+    place = home_of(home)
     path, plan, params, build = _prepare(spec, set_ or [])
     kind = _runtime(console, runtime, place, plan, params)
     # Airflow takes seconds to load: what was given wrongly is said before that.
@@ -106,7 +106,7 @@ def up(
     from proctor.shipped import shipped
     from proctor.spec.errors import SpecErrors
 
-    console, place = _console(), _home(home)
+    console, place = console_of(), home_of(home)
     _create(place)
     images: set[str] = set()
     for path in [*sorted(shipped("pipeline_specs").glob("*.yaml")), *map(_spec_path, specs or [])]:
@@ -146,46 +146,11 @@ def login(home: HomeOption = None) -> None:
     """Print a new one-time login link for the instance that runs on this home."""
     from proctor.site.instance import new_login_link
 
-    place = _home(home)
+    place = home_of(home)
     try:
         typer.echo(new_login_link(place))
     except LookupError as error:
-        _give_up(str(error))
-
-
-def runs(home: HomeOption = None) -> None:
-    """List the runs of this home, newest last."""
-    from rich.table import Table
-
-    from proctor.records.store import RecordError
-    from proctor.records.summary import summarise
-
-    place, damaged = _home(home), []
-    table = Table(header_style="bold")
-    for column in ("Pipeline", "Run", "State", "Steps done"):
-        table.add_column(column, no_wrap=True)  # an id that is cut cannot be copied
-    for record in place.records.runs():
-        try:
-            summary = summarise(place.records, record)
-        except RecordError as error:  # one that is damaged does not hide the others
-            table.add_row(record.pipeline, record.run, "damaged", "?")
-            damaged.append(str(error))
-            continue
-        done = sum(s["state"] in ("succeeded", "skipped") for s in summary["steps"])
-        table.add_row(
-            record.pipeline,
-            record.run,
-            summary["state"],
-            f"{done}/{len(summary['steps'])}",
-        )
-    if table.row_count:
-        _console().print(table)
-    else:
-        typer.echo(f"no runs in {place.path} yet; start one with: proctor run demo")
-    for problem in damaged:
-        typer.echo(problem, err=True)
-    if damaged:
-        raise typer.Exit(FAILED)
+        give_up(str(error))
 
 
 def report(
@@ -199,20 +164,20 @@ def report(
     from proctor.site.runs import find_run
     from proctor.site.terminal import results_table
 
-    place = _home(home)
+    place = home_of(home)
     try:
         record = find_run(place, run)
     except LookupError as error:
-        _give_up(str(error))
+        give_up(str(error))
     summary = summarise(place.records, record)
     if json_:
         typer.echo(json.dumps(summary, indent=1, ensure_ascii=False))
     else:
-        results_table(_console(), summary, record)
+        results_table(console_of(), summary, record)
     if output:
         source = record.folder / "report.html"
         if not source.is_file():
-            _give_up(f"{record.pipeline}/{record.run} has no report: it did not come to that step")
+            give_up(f"{record.pipeline}/{record.run} has no report: it did not come to that step")
         shutil.copyfile(source, output)
 
 
@@ -232,9 +197,9 @@ def _prepare(spec: str, given: list[str]) -> tuple[Path, Plan, dict[str, Any], d
         params = check_params(plan, {k: _absolute(v) for k, v in values.items()})
         return path, plan, params, dict(build)
     except SpecErrors as errors:
-        _give_up("\n".join(str(problem) for problem in errors.problems))
+        give_up("\n".join(str(problem) for problem in errors.problems))
     except ParamErrors as error:
-        _give_up(str(error))
+        give_up(str(error))
 
 
 def _absolute(value: str) -> str:
@@ -283,7 +248,7 @@ def _choose(console: Console, wanted: str, home: Home, images: set[str]) -> str:
     try:
         runtime, reason = choose(wanted, home.path, images, console.print)
     except (EngineError, RequestRefused, ValueError) as error:
-        _give_up(str(error))
+        give_up(str(error))
     console.print(f"Runtime   {runtime.name}: {reason}", soft_wrap=True, highlight=False)
     return runtime.name
 
@@ -315,13 +280,13 @@ def _plain_errors(place: Home) -> Iterator[None]:
     try:
         yield
     except (AirflowUnavailable, ComponentFailed, InstanceBusy, PostgresFailed) as error:
-        _give_up(str(error))
+        give_up(str(error))
     except EngineError as error:
-        _give_up(f"the engine failed: {error}")
+        give_up(f"the engine failed: {error}")
     except OSError as error:
         if not (words := explain(error, {"home": place.path})):
             raise
-        _give_up(words)
+        give_up(words)
     except KeyboardInterrupt:
         typer.echo("stopped; the same command takes the run up where it was", err=True)
         raise typer.Exit(130) from None
@@ -352,16 +317,19 @@ def _create(home: Home) -> None:
     home.create()
 
 
-def _home(option: Path | None) -> Home:
+def home_of(option: Path | None) -> Home:
+    """The home that ``--home`` names, else the default."""
     return Home(option.resolve()) if option else Home.default()
 
 
-def _console() -> Console:
+def console_of() -> Console:
+    """Where people read; made when it is needed, as loading it takes time."""
     from rich.console import Console
 
     return Console()
 
 
-def _give_up(message: str) -> NoReturn:
+def give_up(message: str) -> NoReturn:
+    """End the command before it has begun, with a sentence."""
     typer.echo(message, err=True)
     raise typer.Exit(NOT_STARTED)

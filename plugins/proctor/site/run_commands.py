@@ -1,0 +1,233 @@
+"""The commands ``proctor runs``, ``runs show`` and ``runs verify``: what the records tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from proctor.site.commands import FAILED, HomeOption, console_of, give_up, home_of
+from proctor.site.home import Home
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from proctor.records.model import Line
+    from proctor.records.store import RunRecord
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="a run's id, its beginning, or `latest`")]
+_SHORT = 12  # digits of a digest that people read
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to ``proctor``."""
+    group = typer.Typer(help="List the runs of this home, newest last.")
+    group.callback(invoke_without_command=True)(list_runs)
+    group.command()(show)
+    group.command()(verify)
+    app.add_typer(group, name="runs")
+
+
+def list_runs(context: typer.Context, home: HomeOption = None) -> None:
+    """List the runs of this home, newest last; `show` and `verify` look at one."""
+    if context.invoked_subcommand:
+        context.obj = home
+        return
+    from proctor.records.store import RecordError
+    from proctor.records.summary import summarise
+
+    place, damaged = home_of(home), []
+    table = _table("Pipeline", "Run", "State", "Steps done")
+    for record in place.records.runs():
+        try:
+            summary = summarise(place.records, record)
+        except RecordError as error:  # one that is damaged does not hide the others
+            table.add_row(record.pipeline, record.run, "damaged", "?")
+            damaged.append(str(error))
+            continue
+        done = sum(s["state"] in ("succeeded", "skipped") for s in summary["steps"])
+        steps = f"{done}/{len(summary['steps'])}"
+        table.add_row(record.pipeline, record.run, summary["state"], steps)
+    if table.row_count:
+        console_of().print(table)
+    else:
+        typer.echo(f"no runs in {place.path} yet; start one with: proctor run demo")
+    for problem in damaged:
+        typer.echo(problem, err=True)
+    if damaged:
+        raise typer.Exit(FAILED)
+
+
+def show(
+    context: typer.Context,
+    run: Run = "latest",
+    home: HomeOption = None,
+    json_: Annotated[bool, typer.Option("--json", help="the record's lines as they are")] = False,
+) -> None:
+    """Show a run's record: parameters, versions, every attempt, every output, every answer."""
+    place = home_of(home or context.obj)
+    record = _find(place, run)
+    if json_:
+        for line in record.lines():
+            typer.echo(line.model_dump_json())
+        return
+    from rich.markup import escape
+
+    console, lines, header = console_of(), record.lines(), record.header()
+    console.print(f"[bold]{escape(record.pipeline)}/{escape(record.run)}[/]", soft_wrap=True)
+    for name, text in _about(header):
+        console.print(f"  {name:<11}{escape(text)}", soft_wrap=True, highlight=False)
+    console.print(_parameters(header))
+    console.print(_attempts(lines))
+    answers = [line for line in lines if line.kind == "approval"]
+    for line in answers:
+        console.print(escape(_answer(line)), soft_wrap=True, highlight=False)
+
+
+def verify(context: typer.Context, run: Run = "latest", home: HomeOption = None) -> None:
+    """Check every digest and signature of a run: record, plan, outputs, published files, answers.
+
+    Exit code 1 where something is not as it was left.
+    """
+    from rich.markup import escape
+
+    from proctor.site.verify import verify as check
+
+    place = home_of(home or context.obj)
+    record = _find(place, run)
+    console = console_of()
+    with console.status("reading"):
+        checked = check(place, record)
+    table = _table("Checked", "Good", "Gone", "Bad")
+    for what in dict.fromkeys(each.what for each in checked):
+        states = [each.state for each in checked if each.what == what]
+        table.add_row(what, *(str(states.count(s)) for s in ("good", "gone", "bad")))
+    console.print(f"[bold]{escape(record.pipeline)}/{escape(record.run)}[/]", soft_wrap=True)
+    console.print(table)
+    bad = [each for each in checked if each.state == "bad"]
+    for each in bad:
+        text = f"✗ {each.what} {each.name}: {each.message}"
+        console.print(escape(text), style="red", soft_wrap=True, highlight=False)
+    if bad:
+        raise typer.Exit(FAILED)
+    console.print("Everything that the record names is as it was left.", style="green")
+
+
+def _find(home: Home, run: str) -> RunRecord:
+    from proctor.site.runs import find_run
+
+    try:
+        return find_run(home, run)
+    except LookupError as error:
+        give_up(str(error))
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    table = Table(header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=True)  # an id that is cut cannot be copied
+    return table
+
+
+def _about(header: Line) -> Iterator[tuple[str, str]]:
+    data = header.data
+    yield "began", header.at
+    yield "host", header.host
+    yield "plan", header.plan_digest
+    spec = data.get("spec")
+    if isinstance(spec, dict):
+        commit = str(spec.get("git_commit") or "")
+        changed = ", changed since" if spec.get("dirty") else ""
+        known = f", git {commit[:_SHORT]}{changed}" if commit else ""
+        yield "spec", f"{spec.get('name')}, sha256 {str(spec.get('sha256'))[:_SHORT]}{known}"
+    yield "runtime", str(data.get("runtime"))
+    versions = data.get("versions")
+    if isinstance(versions, dict):
+        yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
+    yield "public key", str(data.get("public_key"))
+
+
+def _parameters(header: Line) -> Table:
+    given = header.data.get("given")
+    table = _table("Parameter", "Value", "Given")
+    params = header.data.get("params")
+    for name, value in sorted((params if isinstance(params, dict) else {}).items()):
+        was_given = "yes" if isinstance(given, dict) and name in given else ""
+        table.add_row(name, "" if value is None else str(value), was_given)
+    table.columns[1].no_wrap = False
+    return table
+
+
+def _attempts(lines: list[Line]) -> Table:
+    """A row for each attempt, with its outputs below it."""
+    from rich.table import Table
+
+    table = Table(header_style="bold")
+    for column in ("Step", "#", "State", "Took", "Image", "Identity"):
+        table.add_column(column, no_wrap=column not in ("Step", "State"))
+    for (step, attempt), of_it in _by_attempt(lines).items():
+        state, took, image, outputs = "running", "", "", []
+        for line in of_it:
+            if line.kind == "attempt" and line.data.get("status") == "cancelled":
+                state = "cancelled"
+            if line.kind == "result":
+                state = str(line.data.get("state"))
+                if kind := line.data.get("kind"):
+                    state += f" ({kind}): {line.data.get('message')}"
+                took = _took(line)
+                image = str(line.data.get("image_digest") or "").removeprefix("sha256:")[:_SHORT]
+                outputs = list(_outputs(line))
+            if line.kind in ("skipped", "refused"):
+                state = f"{line.kind}: {line.data.get('message')}"
+        identity = next((x.identity for x in of_it if x.identity), "")[:_SHORT]
+        number = str(attempt) if attempt else ""
+        table.add_row(*_plain(step, number, state, took, image, identity))
+        for output in outputs:
+            table.add_row(
+                *_plain(f"  → {output[0]}", "", output[1], "", "", output[2]), style="dim"
+            )
+    return table
+
+
+def _plain(*cells: str) -> list[Any]:
+    from rich.text import Text
+
+    return [Text(cell) for cell in cells]
+
+
+def _by_attempt(lines: Iterable[Line]) -> dict[tuple[str, int], list[Line]]:
+    found: dict[tuple[str, int], list[Line]] = {}
+    for line in lines:
+        if line.kind in ("attempt", "result", "skipped", "refused"):
+            found.setdefault((line.step, line.attempt), []).append(line)
+    return found
+
+
+def _outputs(line: Line) -> Iterator[tuple[str, str, str]]:
+    outputs = line.data.get("outputs")
+    for name, entry in (outputs if isinstance(outputs, dict) else {}).items():
+        if isinstance(entry, dict):
+            yield name, f"{entry.get('bytes'):,} bytes", str(entry.get("sha256"))[:_SHORT]
+
+
+def _took(line: Line) -> str:
+    try:
+        began = datetime.fromisoformat(str(line.data.get("started_at")))
+        return f"{(datetime.fromisoformat(line.at) - began).total_seconds():.1f} s"
+    except ValueError:
+        return ""
+
+
+def _answer(line: Line) -> str:
+    answer = line.data.get("answer")
+    told = answer if isinstance(answer, dict) else {}
+    looked = "evidence reviewed" if told.get("evidence_reviewed") else "evidence not reviewed"
+    comment = f": {told['comment']}" if told.get("comment") else ""
+    return (
+        f"{line.step}: {told.get('decision')} by {told.get('by')} at {told.get('at')} "
+        f"({told.get('answered_via')}, {looked}){comment}"
+    )
