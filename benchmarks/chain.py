@@ -79,6 +79,7 @@ def write_spec(where: Path) -> Path:
             f"  - id: step-{number}",
             "    image: proctor/steps",
             "    command: selfcheck act",
+            "    reuse: never",
         ]
         if number:
             lines.append(f"    after: [step-{number - 1}]")

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,20 +172,25 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tree_digest(root: Path) -> tuple[str, int]:
+def _sha256_of_each(paths: Sequence[Path]) -> Iterable[str]:
+    return (file_sha256(path) for path in paths)
+
+
+def tree_digest(
+    root: Path, hashed: Callable[[Sequence[Path]], Iterable[str]] = _sha256_of_each
+) -> tuple[str, int]:
     """Digest and size in bytes of a file or a folder.
 
     A folder's digest is that of its sorted ``[relative path, sha256]`` list: names and contents
     count, times and modes do not. Links are not followed; one is an error, as it could point
-    anywhere.
+    anywhere. ``hashed`` gives the sha256 of each file, in order.
 
     Raises:
         ValueError: the tree holds a symbolic link or something that is no plain file.
     """
     if root.is_file() and not root.is_symlink():
-        return file_sha256(root), root.stat().st_size
-    entries: list[tuple[str, str]] = []
-    size = 0
+        return next(iter(hashed([root]))), root.stat().st_size
+    files: list[Path] = []
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.is_symlink():
@@ -194,9 +199,10 @@ def tree_digest(root: Path) -> tuple[str, int]:
             continue
         if not path.is_file():
             raise ValueError(f"{name} is no plain file")
-        entries.append((name, file_sha256(path)))
-        size += path.stat().st_size
-    return digest(entries), size
+        files.append(path)
+    names = [path.relative_to(root).as_posix() for path in files]
+    size = sum(path.stat().st_size for path in files)
+    return digest(list(zip(names, hashed(files), strict=True))), size
 
 
 def load_contract(folder: Path) -> Contract:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proctor.airflow.reuse import ask_for_fresh
 from proctor.plan.compile import load_plan
 from proctor.records.store import RunRecord
 from proctor.records.summary import summarise
@@ -75,10 +76,20 @@ class Site:
         path.write_text(textwrap.dedent(text))
         return path
 
-    def start(self, name: str, text: str, params: dict[str, Any] | None = None) -> Started:
+    def start(
+        self,
+        name: str,
+        text: str,
+        params: dict[str, Any] | None = None,
+        *,
+        reuse: bool = False,
+    ) -> Started:
+        """``reuse``: results of other tests' runs count. They share one home."""
         path = self.write(name, text)
         plan = load_plan(path)
         record = self.instance.home.records.run(plan.pipeline, new_run_id())
         watched = WatchedRun(self.instance, plan, record)
+        if not reuse:
+            ask_for_fresh(record)
         watched.start(params or {}, path, {})
         return Started(self, watched)

@@ -168,3 +168,18 @@ def test_a_broken_spec_shows_its_errors_and_the_others_load(site: Site) -> None:
     page = site.instance.client.dag("broken")
     assert "broken.yaml:4:5" in page["doc_md"]
     assert "imge" in page["doc_md"]
+
+
+def test_what_an_earlier_run_did_is_taken_over_and_cleared_it_runs(site: Site) -> None:
+    first = site.start("taken-over", chain("taken-over"), {"scenarios": ["A"]}, reuse=True)
+    assert first.ended() == "success"
+    second = site.start("taken-over", chain("taken-over"), {"scenarios": ["A"]}, reuse=True)
+    assert second.ended() == "success"
+    assert [r for r in site.fake.starts() if r["run"] == second.record.run] == []
+    assert "not run: taken-over/" in second.log("fetch")
+    second.site.instance.client.clear(second.record.pipeline, second.record.run, ["measure.A"])
+    second.until(lambda: second.state() != "success")
+    assert second.ended() == "success"
+    started = [r["step"] for r in site.fake.starts() if r["run"] == second.record.run]
+    assert started[0] == "measure.A"
+    assert "fetch" not in started

@@ -7,19 +7,25 @@ record, takes up what runs, and never starts a second container beside the first
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from proctor.airflow import reuse
 from proctor.airflow.evidence import StepRefused, StepSkipped
 from proctor.airflow.recorded import SUMMARY_FILE, LastAttempt, Recorded
+from proctor.airflow.reuse import Earlier
 from proctor.airflow.services import ServiceRun
 from proctor.plan.model import selected
 from proctor.records.model import Line
 from proctor.runtime import hoststate
 from proctor.runtime.artifacts import LocalArtifacts
-from proctor.runtime.base import EngineError, Failure, Handle, Outcome, RequestRefused
+from proctor.runtime.base import EngineError, Failure, Handle, Outcome, RequestRefused, StartRequest
 from proctor.runtime.deadline import by_uptime
 from proctor_steps.contract import digest, write_atomically
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,8 @@ class StepRun(Recorded):
             EngineError: the engine does not answer.
         """
         last = self._last_attempt()
+        if not last.number:
+            return self._take_over_or_start()
         if last.generation != self.generation:
             # Somebody cleared the task: what an earlier attempt did, or still does, is not wanted.
             self.end_attempt()
@@ -81,6 +89,34 @@ class StepRun(Recorded):
         else:
             self.end_attempt()
         return self._start(last.number + 1)
+
+    def _take_over_or_start(self) -> Handle | Outcome:
+        """The first attempt in this run: an earlier run may have done the same already."""
+        if not reuse.may_be_reused(self.step, self.record):
+            return self._start(1)
+        asked = self._request(1)
+        parts = asked[1]
+        known = parts["sources"] is not None
+        earlier = reuse.find(self.home, digest(parts), self.hashes) if known else None
+        return self._start(1, asked) if earlier is None else self._take_over(earlier, parts)
+
+    def _take_over(self, earlier: Earlier, parts: Mapping[str, Any]) -> Outcome:
+        _log.info("not run: %s had the same command, image, parameters and inputs", earlier.of)
+        identity = digest(parts)
+        begun = {
+            "status": "finished",
+            "generation": self.generation,
+            "identity_parts": parts,
+            "reused_from": earlier.of,
+        }
+        self._append("attempt", attempt=1, identity=identity, data=begun)
+        # Of a result that was itself taken over, the one that was run counts.
+        data = {"reused_from": earlier.of} | earlier.line.data
+        line = self._append("result", attempt=1, identity=identity, data=data)
+        outcome = outcome_of(line)
+        self._publish(outcome)
+        self.refresh_summary()
+        return outcome
 
     def _is_gone(self, handle: Handle) -> bool:
         """An engine that does not answer has not lost it: whoever waits for it has patience."""
@@ -108,12 +144,14 @@ class StepRun(Recorded):
         if failure is not None:
             outcome = Outcome(failure=failure, result=outcome.result)
         outcome = self._with_services_ends(outcome)
-        self._append(
+        line = self._append(
             "result",
             attempt=handle.attempt,
             identity=self._identity_of(handle),
             data=_result_data(outcome, handle) | self._host_state(),
         )
+        if outcome.failure is None and self.step.reuse == "across_runs":
+            reuse.remember(self.home, self.record, line)
         return outcome
 
     def refuse(self, message: str) -> None:
@@ -121,9 +159,11 @@ class StepRun(Recorded):
         self._append("refused", data={"message": message})
         self.refresh_summary()
 
-    def _start(self, attempt: int) -> Handle:
-        services = self._services_up()
-        request, parts = self._request(attempt, services)
+    def _start(
+        self, attempt: int, asked: tuple[StartRequest, dict[str, Any]] | None = None
+    ) -> Handle:
+        """``asked``: what the runtime is asked for, where that is known already."""
+        request, parts = asked or self._request(attempt, self._services_up())
         identity = digest(parts)
         begun: dict[str, Any] = {"status": "running", "generation": self.generation}
         data = begun | {"identity_parts": parts} | self._host_state()

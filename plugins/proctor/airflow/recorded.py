@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from proctor.airflow.evidence import StepRefused, approvals_for, covered, output_of
+from proctor.airflow.reuse import source_versions
 from proctor.plan.identity import identity_parts
 from proctor.plan.model import Input, Plan, PlanStep, Source, resolve, selected
 from proctor.records.model import Line
@@ -29,6 +30,7 @@ from proctor.runtime.base import (
     Runtime,
     StartRequest,
 )
+from proctor.runtime.hashes import FileHashes
 from proctor.site.home import Home, SourceRefused
 from proctor_steps.contract import digest, write_atomically
 
@@ -176,7 +178,7 @@ class Recorded:
         inputs: list[tuple[InputSource, str]],
         services: Mapping[str, Handle],
     ) -> dict[str, JsonValue]:
-        measures = self.step.reuse == "within_run"
+        measures = self.step.exclusive or self.step.reuse == "within_run"
         return identity_parts(
             self.step,
             command=request.command,
@@ -184,9 +186,21 @@ class Recorded:
             params=request.params,
             input_digests={f"{s.name}/{s.cell}": sha256 for s, sha256 in inputs},
             host_fingerprint=self.runtime.fingerprint() if measures else None,
+            source_versions=self._source_versions(request),
             approvals=[digest(a.model_dump(mode="json")) for a in request.approvals],
             services={name: self._identity_of(handle) for name, handle in services.items()},
         )
+
+    @property
+    def hashes(self) -> FileHashes:
+        """sha256 of files of this home and of its sources, read once."""
+        return FileHashes(self.home.path)
+
+    def _source_versions(self, request: StartRequest) -> dict[str, str] | None:
+        try:
+            return source_versions(request, self.hashes)
+        except (ValueError, OSError):
+            return None  # the step itself says what is wrong with its source
 
     def _inputs(self, inputs: tuple[Input, ...]) -> Iterator[tuple[InputSource, str]]:
         """Those that the run has, with their digests; members that were skipped are left out."""

@@ -7,6 +7,7 @@ elsewhere is never taken for one of this machine.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import JsonValue
@@ -24,15 +25,16 @@ def identity_parts(
     input_digests: Mapping[str, str],
     host_fingerprint: Mapping[str, Any] | None = None,
     approvals: Sequence[str] = (),
-    source_versions: Mapping[str, str] | None = None,
+    source_versions: Mapping[str, str] | None = MappingProxyType({}),
     services: Mapping[str, str] | None = None,
 ) -> dict[str, JsonValue]:
     """What makes a step of a run the same as another; its identity is :func:`digest` of this.
 
     ``command`` and ``params`` are resolved. ``image_identity`` is the runtime's word for the code.
     ``input_digests``: ``name`` or ``name/cell`` -> digest. ``approvals``: digests of the answers
-    that the step is told. ``source_versions``: what a fetch found its source to be (sha256, ETag).
-    ``services``: name -> identity of the services that it uses.
+    that the step is told. ``source_versions``: what its sources are (sha256, by parameter);
+    ``None`` where nothing tells, so that no other step is known to be the same. ``services``:
+    name -> identity of the services that it uses.
 
     Raises:
         ValueError: a measuring step without the host's fingerprint.
@@ -48,11 +50,11 @@ def identity_parts(
         "seed": step.seed,
         "gates": list(step.required_approvals),
         "approvals": sorted(approvals),
-        "sources": dict(source_versions or {}),
+        "sources": None if source_versions is None else dict(source_versions),
     }
     if services:
         parts["services"] = dict(services)
-    if step.reuse == "within_run":
+    if step.exclusive or step.reuse == "within_run":
         if not host_fingerprint:
             raise ValueError(f"step {step.id}: a measurement needs the host's fingerprint")
         parts["host"] = dict(host_fingerprint)

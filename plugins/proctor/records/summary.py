@@ -82,6 +82,9 @@ def _step(step: PlanStep, lines: list[Line]) -> dict[str, Any]:
         row["title"] = step.title
     if message:
         row["message"] = message
+    newest = _newest(lines, "result")
+    if newest and (earlier := newest.data.get("reused_from")):
+        row["reused_from"] = earlier
     if host := _host(lines):
         row["host"] = host
     return row

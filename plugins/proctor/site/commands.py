@@ -51,6 +51,9 @@ def run(
     yes: Annotated[
         bool, typer.Option("--yes", help="answer gates, recorded as not reviewed")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="run every step, take no earlier result over")
+    ] = False,
     json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="summary")] = None,
 ) -> None:
     """Run a pipeline to its end: start PostgreSQL and Airflow, show progress, stop everything."""
@@ -63,6 +66,7 @@ def run(
     path, plan, params, build = _prepare(spec, set_ or [])
     kind = _runtime(console, runtime, place, plan, params)
     # Airflow takes seconds to load: what was given wrongly is said before that.
+    from proctor.airflow.reuse import ask_for_fresh
     from proctor.site.instance import running
     from proctor.site.runs import WatchedRun, new_run_id, unfinished_run, write_json
     from proctor.site.terminal import ProgressView, results_table
@@ -81,6 +85,8 @@ def run(
         if left:
             console.print(f"Takes up  {plan.pipeline}/{record.run}, which was left unfinished")
         else:
+            if fresh:
+                ask_for_fresh(record)
             watched.start(params, path, build)
         with ProgressView(console, plan, record, place) as view:
             state = watched.watch(view.show)

@@ -178,7 +178,9 @@ def _attempts(lines: list[Line]) -> Table:
                 state = str(line.data.get("state"))
                 if kind := line.data.get("kind"):
                     state += f" ({kind}): {line.data.get('message')}"
-                took = _took(line)
+                took = "" if line.data.get("reused_from") else _took(line)
+                if earlier := line.data.get("reused_from"):
+                    state = f"taken over from {earlier}"
                 image = str(line.data.get("image_digest") or "").removeprefix("sha256:")[:_SHORT]
                 outputs = list(_outputs(line))
             if line.kind in ("skipped", "refused"):

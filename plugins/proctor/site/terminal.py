@@ -159,6 +159,9 @@ def results_table(console: Console, summary: Mapping[str, Any], record: RunRecor
             text = f"✗ {step['id']}: {step.get('message', 'failed')}"
             console.print(Text(text, style="bold red"), soft_wrap=True)
     _rules_missed(console, list(performance.values()))
+    if taken := [step["id"] for step in summary["steps"] if step.get("reused_from")]:
+        said = Text("Taken over from earlier runs (--fresh runs them again): ", style="dim")
+        console.print(said.append(", ".join(taken)), soft_wrap=True)
     for name, label in _FILES.items():
         if (record.folder / name).is_file():
             console.print(Text(f"{label:<9} {record.folder / name}"), soft_wrap=True)
