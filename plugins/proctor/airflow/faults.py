@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from proctor.airflow.evidence import StepRefused
 from proctor.records.store import RecordError
 from proctor.runtime.base import EngineError, RequestRefused
+from proctor.site.home import HomeError
 
 # A full or failing disk: the launcher stops the run, which goes on when there is room again.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -34,7 +35,7 @@ def faults_told(log: Any) -> Iterator[None]:
         raise  # has the right kind, or is Airflow's own connection
     except EngineError as error:
         raise AirflowException(f"the engine failed: {error}") from error
-    except (StepRefused, RecordError, RequestRefused) as refused:
+    except (StepRefused, RecordError, RequestRefused, HomeError) as refused:
         raise AirflowFailException(str(refused)) from None
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""

@@ -316,11 +316,13 @@ def _signals() -> Iterator[None]:
 
 
 def _create(home: Home) -> None:
-    """Make the home; one in which the services could not start is refused before all else."""
+    """Make the home; one in which the services could not start is refused before all else, and so
+    is a profile that cannot be used."""
     from proctor.site.postgres import check_folder
 
     check_folder(home.path / "postgres")
     home.create()
+    home.profile()
 
 
 def home_of(option: Path | None) -> Home:

@@ -3,7 +3,7 @@
 ::
 
     pipelines.json   the pipelines: name -> spec file and build parameters
-    site.json        what the owner allows: roots for file:// parameters
+    site.yaml        what the owner allows and provides (profile.py)
     plans/           plans by digest            runs/      records, summaries, published files
     artifacts/       outputs of steps           work/      scratch of running attempts
     cache/           downloads                  secrets/   files 0600, handed to steps by name
@@ -17,7 +17,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import JsonValue
@@ -25,9 +25,13 @@ from pydantic import JsonValue
 from proctor.records.store import RecordStore, RunRecord
 from proctor_steps.contract import write_atomically
 
+if TYPE_CHECKING:
+    from proctor.site.profile import Profile
+
 HOME_VARIABLE = "PROCTOR_HOME"
 RUNTIME_VARIABLE = "PROCTOR_RUNTIME"
 SLOTS_VARIABLE = "PROCTOR_SLOTS"
+PROFILE_FILE = "site.yaml"
 
 
 class HomeError(ValueError):
@@ -120,7 +124,7 @@ class Home:
             SourceRefused: it lies below no allowed root, or does not exist.
         """
         path = file_path(uri)
-        roots = [Path(p) for p in self._read("site.json").get("roots", [])]
+        roots = [Path(p).resolve() for p in self.profile().roots]
         run_roots = record.own / "roots.json"
         if run_roots.is_file():
             roots += [Path(p) for p in json.loads(run_roots.read_text())]
@@ -135,11 +139,25 @@ class Home:
             raise SourceRefused(
                 f"{uri}: this site does not allow reading there (allowed: {allowed}). Start the "
                 f"run with `proctor run --set` from a terminal, or add the folder to `roots` in "
-                f"{self.path / 'site.json'}"
+                f"{self.path / PROFILE_FILE}"
             )
         if not real.exists():
             raise SourceRefused(f"{uri}: there is no such file or folder")
         return real
+
+    def profile(self) -> Profile:
+        """What the site's owner allows and provides.
+
+        Raises:
+            HomeError: ``site.yaml`` cannot be used; every problem, each with its place.
+        """
+        # Imported when asked for: reading YAML takes time to load, and most commands need none.
+        from proctor.site.profile import ProfileErrors, read_profile
+
+        try:
+            return read_profile(self.path / PROFILE_FILE)
+        except ProfileErrors as errors:
+            raise HomeError(str(errors)) from errors
 
     def has_secret(self, name: str) -> bool:
         """Whether the site's owner has put a secret file of that name into ``secrets/``."""

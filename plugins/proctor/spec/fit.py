@@ -36,11 +36,11 @@ _LIMITS = {
 }
 
 
-def problem_of(item: dict[str, Any], read: Document) -> Problem:
-    """One of pydantic's errors as a problem with its place."""
+def problem_of(item: dict[str, Any], read: Document, root: type[BaseModel] = Pipeline) -> Problem:
+    """One of pydantic's errors as a problem with its place. ``root``: what the file holds."""
     loc, kind = tuple(item["loc"]), item["type"]
     if kind == "extra_forbidden":
-        return Problem(read.where_key(loc), *_unknown_key(loc))
+        return Problem(read.where_key(loc), *_unknown_key(loc, root))
     if kind == "missing":
         parent = f"step {loc[1] + 1}" if len(loc) == 3 and loc[0] == "steps" else "this"
         parent = f"the service {loc[1]!r}" if len(loc) == 3 and loc[0] == "services" else parent
@@ -98,9 +98,9 @@ def _described(value: Any) -> str:
     return repr(value)[:60]
 
 
-def _unknown_key(loc: DataPath) -> tuple[str, str]:
-    key, model = str(loc[-1]), _model_at(loc[:-1])
-    if key in _HOST_KEYS:
+def _unknown_key(loc: DataPath, root: type[BaseModel]) -> tuple[str, str]:
+    key, model = str(loc[-1]), _model_at(loc[:-1], root)
+    if key in _HOST_KEYS and root is Pipeline:
         message = f"{key!r} names a place on the host"
         return message, "a spec never does: a mount has a mount_path inside the container"
     known = aliases(model) if model else []
@@ -110,6 +110,7 @@ def _unknown_key(loc: DataPath) -> tuple[str, str]:
 
 _PLACES = {
     "Pipeline": "a spec",
+    "Profile": "a site's profile",
     "Step": "a step",
     "ParamSpec": "a parameter",
     "ResourceSpec": "resources",
@@ -127,9 +128,9 @@ def aliases(model: type[BaseModel]) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()]
 
 
-def _model_at(loc: DataPath) -> type[BaseModel] | None:
+def _model_at(loc: DataPath, root: type[BaseModel]) -> type[BaseModel] | None:
     """The model that describes the mapping at a path."""
-    current: Any = Pipeline
+    current: Any = root
     for part in loc:
         current = _below(current, part)
     models = [m for m in _members(current) if isinstance(m, type) and issubclass(m, BaseModel)]

@@ -1,0 +1,125 @@
+"""What a site's owner allows and provides: ``site.yaml`` in the home.
+
+::
+
+    roots: [/data/coco]                    folders that file:// parameters may lie in
+    mounts: {data_path: /data/scans}       logical mounts of specs, and what they are here
+    images: {theirs/prep:1: prep@sha256:…}  images of specs, and what is run for them here
+
+It is read like a spec: every problem at once, each with its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from proctor.runtime.host import own_image
+from proctor.spec.check import NAME
+from proctor.spec.check_services import IMAGE
+from proctor.spec.document import Document, parse
+from proctor.spec.errors import Problem
+from proctor.spec.fit import problem_of
+from proctor.spec.forms import Text
+from proctor.spec.nodes import Unreadable, compose, read_text
+
+PINNED = re.compile(r"[a-z0-9][\w./:-]*@sha256:[0-9a-f]{64}")
+
+
+class ProfileErrors(ValueError):
+    """The profile cannot be used; ``problems`` holds every one, in the file's order."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def _absolute(text: str) -> str:
+    if not text.startswith("/") or "\0" in text:
+        raise ValueError(f"{text!r} is no absolute path|write it from the root, as in /data/scans")
+    return text
+
+
+def _pinned(text: str) -> str:
+    if not PINNED.fullmatch(text):
+        raise ValueError(
+            f"{text!r} names no image of this machine by its digest|write name@sha256:... with "
+            "what `docker image inspect --format '{{.Id}}' name` tells"
+        )
+    return text
+
+
+HostPath = Annotated[Text, AfterValidator(_absolute)]
+PinnedImage = Annotated[Text, AfterValidator(_pinned)]
+
+
+class Profile(BaseModel):
+    """The profile. ``mounts``: logical mount -> path. ``images``: image of a spec -> local one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    roots: tuple[HostPath, ...] = ()
+    mounts: dict[str, HostPath] = Field(default_factory=dict)
+    images: dict[str, PinnedImage] = Field(default_factory=dict)
+
+
+def read_profile(path: Path) -> Profile:
+    """The profile of a file; one that is not there, or says nothing, allows nothing.
+
+    Raises:
+        ProfileErrors: every problem of the file.
+    """
+    if not path.exists():
+        return Profile()
+    file = str(path)
+    try:
+        text = read_text(path, file)
+        if compose(text, file) is None:
+            return Profile()
+        read = parse(text, file)
+    except Unreadable as error:
+        raise ProfileErrors([error.problem]) from None
+    return _profile(read)
+
+
+def _profile(read: Document) -> Profile:
+    problems = list(read.problems)
+    if not isinstance(read.data, dict):
+        message = "a site's profile is a mapping of 'roots', 'mounts' and 'images'"
+        raise ProfileErrors([*problems, Problem(read.where(()), message, "see docs/operating.md")])
+    problems += _names(read, read.data)
+    try:
+        profile = Profile.model_validate(read.data)
+    except ValidationError as error:
+        found = [dict(item) for item in error.errors(include_url=False)]
+        known = {problem.at for problem in problems}
+        more = [problem_of(item, read, Profile) for item in found]
+        raise ProfileErrors(problems + [each for each in more if each.at not in known]) from None
+    if problems:
+        raise ProfileErrors(problems)
+    return profile
+
+
+def _names(read: Document, data: Mapping[str, object]) -> Iterator[Problem]:
+    """Keys that could be no mount's or image's name, or that are not the owner's to give."""
+    for name in _keys(data, "mounts"):
+        if not NAME.fullmatch(name):
+            remedy = "use letters, digits, '_' and '-', beginning with a letter"
+            at = read.where_key(("mounts", name))
+            yield Problem(at, f"{name!r} is no name for a mount", remedy)
+    for name in _keys(data, "images"):
+        at = read.where_key(("images", name))
+        if not IMAGE.fullmatch(name):
+            yield Problem(at, f"{name!r} is no image name", "write it as the spec does")
+        elif own_image(name) is not None:
+            remedy = "remove it; `make images` builds it from this version's code"
+            yield Problem(at, f"{name!r} is Proctor's own and cannot be another image", remedy)
+
+
+def _keys(data: Mapping[str, object], key: str) -> list[str]:
+    value = data.get(key)
+    return [str(name) for name in value] if isinstance(value, dict) else []
