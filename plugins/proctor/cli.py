@@ -81,14 +81,14 @@ def schema() -> None:
     sys.stdout.write(schema_text())
 
 
-def parse_settings(settings: list[str]) -> dict[str, str]:
+def parse_settings(settings: list[str], option: str = "--set") -> dict[str, str]:
     """``--set NAME=VALUE`` as a mapping; ends the program where one is none."""
     found: dict[str, str] = {}
     for text in settings:
         name, equals, value = text.partition("=")
         if not (equals and name.strip()):
             shown = text if len(text) <= 60 else text[:60] + "…"
-            _fail(f"--set {shown}: this is no NAME=VALUE")
+            _fail(f"{option} {shown}: this is no NAME=VALUE")
         found[name.strip()] = value
     return found
 
@@ -102,7 +102,7 @@ def _check(spec: str) -> bool:
         pipeline = _load(spec)
         for warning in pipeline.warnings:
             typer.echo(f"{warning} (warning)", err=True)
-        steps = len(compile(pipeline).steps)
+        compiled = compile(pipeline)
     except SpecErrors as error:
         typer.echo(str(error), err=True)
         count = len(error.problems)
@@ -111,7 +111,9 @@ def _check(spec: str) -> bool:
     except ParamErrors:  # only a run can say whether its build parameters will do
         typer.echo(f"{spec}: ok")
         return True
-    typer.echo(f"{spec}: ok, {steps} steps")
+    bound = ", ".join(sorted(compiled.bound()))
+    mounts = f"; a site binds {bound}" if bound else ""
+    typer.echo(f"{spec}: ok, {len(compiled.steps)} steps{mounts}")
     return True
 
 
@@ -154,6 +156,10 @@ def _tree(plan: Plan, values: dict[str, object]) -> Tree:
             branch.add(escape(f"{param.name} = {shown}"))
         for name, fixed in plan.build_params.items():
             branch.add(escape(f"{name} = {fixed!r} (build)"))
+    if bound := plan.bound():
+        branch = tree.add("mounts that the site binds, or --mount NAME=PATH")
+        for name, mount in sorted(bound.items()):
+            branch.add(escape(f"{name}: a {mount.type}"))
     steps = tree.add("steps")
     for step in plan.steps:
         skipped = _skipped(step, values)

@@ -193,7 +193,6 @@ def test_medperf_loop_is_understood_and_refused() -> None:
         "'partition' does not work yet",
         "a conditional 'next' does not work yet",
         "would share the directory 'output_path'",
-        "sites cannot bind mounts yet",
     ):
         assert words in text
     assert all(problem.at.line > 1 for problem in caught.value.problems)

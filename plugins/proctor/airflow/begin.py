@@ -15,6 +15,7 @@ from proctor.plan.params import ParamErrors, check_params
 from proctor.records.approvals import SigningKey
 from proctor.records.origin import spec_origin, versions
 from proctor.records.store import RunRecord
+from proctor.site import mounts
 from proctor.site.home import RUNTIME_VARIABLE, Home, SourceRefused
 
 TASK_ID = "begin"
@@ -46,6 +47,7 @@ class BeginOperator(BaseOperator):
                 value = params.get(param.name)
                 if param.type == "uri" and str(value).startswith("file:"):
                     home.source(str(value), record)
+            bound = mounts.bind(home, self.plan.bound(params), mounts.kept(record))
         except (ParamErrors, SourceRefused) as error:
             raise AirflowFailException(str(error)) from None
         if record.exists():
@@ -59,6 +61,7 @@ class BeginOperator(BaseOperator):
                 "pipeline": self.plan.pipeline,
                 "given": given,
                 "params": params,
+                "mounts": {name: str(path) for name, path in bound.items()},
                 "versions": versions(),
                 **_spec(home, self.plan.pipeline),
                 "runtime": os.environ.get(RUNTIME_VARIABLE, "process"),

@@ -31,7 +31,8 @@ from proctor.runtime.base import (
     StartRequest,
 )
 from proctor.runtime.hashes import FileHashes
-from proctor.site.home import Home, SourceRefused
+from proctor.site import mounts
+from proctor.site.home import Home, HomeError, SourceRefused
 from proctor_steps.contract import digest, write_atomically
 
 SUMMARY_FILE = "summary.json"
@@ -142,7 +143,7 @@ class Recorded:
         try:
             image_identity = self.runtime.identity(image)
             resolved, sources = self._sources(resolved)
-        except (RequestRefused, SourceRefused) as error:
+        except (RequestRefused, SourceRefused, HomeError) as error:
             raise StepRefused(str(error)) from error
         request = StartRequest(
             pipeline=self.record.pipeline,
@@ -206,6 +207,8 @@ class Recorded:
         """Those that the run has, with their digests; members that were skipped are left out."""
         params = self.record.params()
         for wanted in inputs:
+            if wanted.bound:
+                yield self._bound(wanted)
             for source in wanted.sources:
                 if not selected(self.plan.step(source.step), params):
                     continue
@@ -213,6 +216,27 @@ class Recorded:
                 if self.step.required_approvals:
                     self._check_approved(source, uri, sha256)
                 yield _input_source(wanted, source.cell, uri), sha256
+
+    def _bound(self, wanted: Input) -> tuple[InputSource, str]:
+        """What the site binds to a logical mount, with its digest; the same in the whole run."""
+        name = wanted.bound
+        try:
+            path = mounts.bind(self.home, {name: wanted}, mounts.kept(self.record))[name]
+        except (SourceRefused, HomeError) as error:
+            raise StepRefused(str(error)) from error
+        began_with = self.record.header().data.get("mounts")
+        before = began_with.get(name) if isinstance(began_with, dict) else None
+        if before not in (None, str(path)):
+            raise StepRefused(
+                f"{name}: the site binds {path} to it, and this run began with {before}; start a "
+                "new run, or bind what it began with"
+            )
+        try:
+            sha256 = self.hashes.content(path)
+        except (OSError, ValueError) as error:
+            raise StepRefused(f"{name}: {path} cannot be read: {error}") from error
+        source = InputSource(name=wanted.name, host_path=str(path), mount_path=wanted.mount_path)
+        return source, sha256
 
     def _sources(
         self, resolved: dict[str, JsonValue]

@@ -278,13 +278,17 @@ class _Compiler:
         self, id: str, inputs: Mapping[str, tuple[DataPath, InputSpec]], cell: Cell
     ) -> Iterator[Input]:
         for name, (path, item) in sorted(inputs.items()):
-            assert item.source is not None  # noqa: S101 - refused() has seen to it
-            fan_in = self._fans_in(item.source.step, cell)
+            place = item.mount_path or f"{IN}/{name}"
+            if item.source is None:
+                yield Input(name=name, mount_path=place, type=item.type, bound=name)
+                continue
+            _, output = self.spec[item.source.step].all_outputs[item.source.output]
             yield Input(
                 name=name,
-                mount_path=item.mount_path or f"{IN}/{name}",
+                mount_path=place,
                 sources=tuple(self._sources(item.source, id, cell, path)),
-                fan_in=fan_in,
+                fan_in=self._fans_in(item.source.step, cell),
+                type=output.type,
             )
 
     def _fans_in(self, source: str, cell: Cell) -> bool:

@@ -17,6 +17,7 @@ from proctor_steps.contract import canonical_json, digest
 
 PLAN_FORMAT = "proctor.plan/1"
 
+_PART = re.compile(r"~[0-9a-f]{16}\Z")
 _REFERENCE = re.compile(r"\$\{params\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -54,12 +55,17 @@ class Source(PlanModel):
 
 
 class Input(PlanModel):
-    """A read-only mount. ``mount_path`` is where a container sees it."""
+    """A read-only mount. ``mount_path`` is where a container sees it.
+
+    ``bound``: the logical mount that a site binds; such an input has no sources.
+    """
 
     name: str
     mount_path: str
-    sources: tuple[Source, ...]
+    sources: tuple[Source, ...] = ()
     fan_in: bool = False
+    type: Literal["directory", "file"] = "directory"
+    bound: str = ""
 
 
 class PlannedOutput(PlanModel):
@@ -195,6 +201,13 @@ class Plan(PlanModel):
         """
         return {service.id: service for service in self.services}[id]
 
+    def bound(self, params: Mapping[str, Any] | None = None) -> dict[str, Input]:
+        """Logical mount -> an input that it is; of the steps that ``params`` select, or of all."""
+        steps = [s for s in self.steps if params is None or selected(s, params)]
+        served = sorted({name for step in steps if step.image for name in step.services})
+        readers = [*steps, *(self.service(name) for name in served)]
+        return {i.bound: i for reader in readers for i in reader.inputs if i.bound}
+
     @cached_property
     def _by_id(self) -> dict[str, PlanStep]:
         return {step.id: step for step in self.steps}
@@ -216,6 +229,11 @@ def resolve(value: JsonValue, params: Mapping[str, JsonValue]) -> JsonValue:
     if isinstance(value, dict):
         return {key: resolve(item, params) for key, item in value.items()}
     return value
+
+
+def whole_run(run: str) -> str:
+    """The run that an id belongs to: a subject's part of one is ``<run>~<16 hex digits>``."""
+    return _PART.sub("", run)
 
 
 def selected(step: PlanStep, params: Mapping[str, Any]) -> bool:

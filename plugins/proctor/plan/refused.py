@@ -16,8 +16,6 @@ def refused(pipeline: Pipeline) -> Iterator[Problem]:
             yield _not_yet(pipeline, (key,))
     for number, step in enumerate(pipeline.steps):
         yield from _step(pipeline, ("steps", number), step)
-    for name, service in pipeline.services.items():
-        yield from _unbound(pipeline, ("services", name), service)
     yield from _shared(pipeline)
 
 
@@ -33,15 +31,6 @@ def _step(pipeline: Pipeline, path: DataPath, step: Step) -> Iterator[Problem]:
         at = pipeline.where(*path, "runs_on")
         message = f"there is no host or queue {step.runs_on!r}: steps run on this machine only"
         yield Problem(at, message, "write 'local' or leave it out")
-    yield from _unbound(pipeline, path, step)
-
-
-def _unbound(pipeline: Pipeline, path: DataPath, reader: Step | Service) -> Iterator[Problem]:
-    for name, (below, item) in reader.all_inputs.items():
-        if item.source is None:
-            at = pipeline.where_key(*path, *below)
-            message = f"the input {name!r} comes from no step, and sites cannot bind mounts yet"
-            yield Problem(at, message, "add 'from', or fetch the data in a step of its own")
 
 
 def _shared(pipeline: Pipeline) -> Iterator[Problem]:

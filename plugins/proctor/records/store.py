@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from pydantic import JsonValue, ValidationError
 
-from proctor.plan.model import Plan
+from proctor.plan.model import Plan, whole_run
 from proctor.records.model import Line, LineKind
 from proctor_steps.contract import write_atomically
 
@@ -50,6 +50,11 @@ class RunRecord:
     def own(self) -> Path:
         """The folder that only the orchestrator writes to."""
         return self.folder / "record"
+
+    @property
+    def shared_own(self) -> Path:
+        """The same of the run that a subject's part belongs to: what was given when it began."""
+        return self.folder.with_name(whole_run(self.run)) / self.own.name
 
     @property
     def path(self) -> Path:

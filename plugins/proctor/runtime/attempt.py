@@ -24,7 +24,7 @@ from proctor.runtime.artifacts import (
     check_component,
     remove_tree,
 )
-from proctor.runtime.base import Handle, Outcome, RequestRefused, StartRequest
+from proctor.runtime.base import Handle, InputSource, Outcome, RequestRefused, StartRequest
 from proctor_steps import contract
 from proctor_steps.contract import Contract, Mount, write_atomically
 
@@ -133,7 +133,7 @@ class Attempt:
         self.step_dir.mkdir(parents=True)
         try:
             staged = store.stage(self.name, [output.name for output in request.outputs])
-            inputs = {source.uri: store.path(source.uri) for source in request.inputs}
+            inputs = [place_of(source, store) for source in request.inputs]
         except ArtifactError as error:
             raise RequestRefused(str(error)) from error
         _refuse_missing_sources(request)
@@ -177,11 +177,11 @@ class Attempt:
         self,
         request: StartRequest,
         staged: dict[str, Path],
-        inputs: dict[str, Path],
+        inputs: list[Path],
         container: bool,
     ) -> Iterator[Mount]:
-        for source in request.inputs:
-            path = source.mount_path if container else str(inputs[source.uri])
+        for source, place in zip(request.inputs, inputs, strict=True):
+            path = source.mount_path if container else str(place)
             yield Mount(name=source.name, kind="input", path=path, cell=source.cell)
         for output in request.outputs:
             path = output.mount_path if container else str(staged[output.name])
@@ -195,6 +195,15 @@ class Attempt:
         for name in request.secrets:
             path = f"{SECRETS_MOUNT}/{name}" if container else str(self.secrets / name)
             yield Mount(name=name, kind="secret", path=path)
+
+
+def place_of(source: InputSource, store: LocalArtifacts) -> Path:
+    """Where an input lies on this host.
+
+    Raises:
+        ArtifactError: there is no such artifact.
+    """
+    return Path(source.host_path) if source.host_path else store.path(source.uri)
 
 
 def now() -> datetime:
@@ -255,11 +264,11 @@ def _refuse_impossible(request: StartRequest) -> None:
 
 
 def _refuse_missing_sources(request: StartRequest) -> None:
-    for given in request.sources:
-        if not Path(given.host_path).is_absolute() or not Path(given.host_path).exists():
-            raise RequestRefused(
-                f"parameter {given.param!r}: there is no file or folder {given.host_path}"
-            )
+    given = {f"parameter {source.param!r}": source.host_path for source in request.sources}
+    given |= {f"input {source.name!r}": source.host_path for source in request.inputs}
+    for what, path in given.items():
+        if path and not (Path(path).is_absolute() and Path(path).exists()):
+            raise RequestRefused(f"{what}: there is no file or folder {path}")
 
 
 def _secret(folder: Path, name: str) -> bytes:

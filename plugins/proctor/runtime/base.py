@@ -28,11 +28,15 @@ class RuntimeModel(BaseModel):
 
 
 class InputSource(RuntimeModel):
-    """One read-only input: an artifact's URI and where a container sees it."""
+    """One read-only input and where a container sees it.
+
+    Either an artifact (``uri``), or what the site binds to a logical mount (``host_path``).
+    """
 
     name: str
     cell: str = ""
-    uri: str
+    uri: str = ""
+    host_path: str = ""
     mount_path: str
 
 

@@ -18,7 +18,7 @@ from docker.types import DeviceRequest, LogConfig, Mount
 
 from proctor.runtime import host, network
 from proctor.runtime.artifacts import LocalArtifacts
-from proctor.runtime.attempt import CACHE_MOUNT, SECRETS_MOUNT, STEP_MOUNT, Attempt
+from proctor.runtime.attempt import CACHE_MOUNT, SECRETS_MOUNT, STEP_MOUNT, Attempt, place_of
 from proctor.runtime.base import (
     LABEL_ATTEMPT,
     LABEL_HOME,
@@ -156,7 +156,7 @@ def _certificates() -> str | None:
 def _mounts(attempt: Attempt, request: StartRequest, store: LocalArtifacts) -> Iterator[Mount]:
     yield _bind(STEP_MOUNT, str(attempt.step_dir))
     for source in request.inputs:
-        yield _bind(source.mount_path, str(store.path(source.uri)), read_only=True)
+        yield _bind(source.mount_path, str(place_of(source, store)), read_only=True)
     for output in request.outputs:
         yield _bind(output.mount_path, str(store.staged(attempt.name, output.name)))
     for given in request.sources:

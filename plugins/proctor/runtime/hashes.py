@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from proctor_steps.contract import file_sha256, tree_digest
+from proctor_steps.contract import digest, file_sha256, tree_digest
 
 FILE_NAME = "hashes.sqlite"
 # A file that changed this recently may change again without a trace.
@@ -46,6 +46,10 @@ class FileHashes:
             OSError: a file cannot be read.
         """
         return tree_digest(root, self.of)[0]
+
+    def content(self, root: Path) -> str:
+        """As :func:`content_digest`, reading only what is new."""
+        return content_digest(root, self.of)
 
     def of(self, paths: Sequence[Path]) -> Iterable[str]:
         """sha256 of each file, in order; those that are not known are read in parallel."""
@@ -92,6 +96,42 @@ class FileHashes:
         db = sqlite3.connect(self._path, timeout=10)
         db.execute(_SCHEMA)
         return db
+
+
+def _sha256_of_each(paths: Sequence[Path]) -> Iterable[str]:
+    return map(file_sha256, paths)
+
+
+def content_digest(
+    root: Path, hashed: Callable[[Sequence[Path]], Iterable[str]] = _sha256_of_each
+) -> str:
+    """Digest of a file or folder that is no step's own: as ``tree_digest``, but with links.
+
+    A link counts by where it leads to, and is not followed.
+
+    Raises:
+        ValueError: it holds something that is neither a file, a folder nor a link.
+        OSError: a file cannot be read.
+    """
+    if root.is_file():
+        return next(iter(hashed([root])))
+    files: list[Path] = []
+    links: list[list[str]] = []
+    for folder, folders, names in os.walk(root, onerror=_raise):
+        for path in (Path(folder, name) for name in [*folders, *names]):
+            if path.is_symlink():
+                links.append([path.relative_to(root).as_posix(), f"-> {path.readlink()}"])
+            elif path.is_file():
+                files.append(path)
+            elif not path.is_dir():
+                raise ValueError(f"{path} is neither a file, a folder nor a link")
+    sums = zip(files, hashed(files), strict=True)
+    entries = [[path.relative_to(root).as_posix(), sha256] for path, sha256 in sums]
+    return digest(sorted(entries + links))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _key(path: Path) -> _Key:

@@ -85,6 +85,25 @@ def check_inputs(bench: Bench) -> None:
         expect(told == wanted, f"the step saw {told}")
 
 
+def check_bound(bench: Bench) -> None:
+    """What a site binds to a logical mount, a folder or a file, is read as any input."""
+    folder, file = bench.home / "bound" / "scans", bench.home / "bound" / "parameters.yaml"
+    folder.mkdir(parents=True)
+    (folder / "scan.txt").write_text("ä scan")
+    file.write_text("size: 3")
+    sources = [
+        InputSource(name="scans", host_path=str(folder), mount_path="/raw/scans"),
+        InputSource(name="file", host_path=str(file), mount_path="/raw/parameters.yaml"),
+    ]
+    outcome = bench.finish(bench.start("bound", inputs=tuple(sources)))
+    expect(outcome.failure is None and outcome.result is not None, f"failed: {outcome.failure}")
+    if bench.script is None and outcome.result is not None:
+        seen: Any = outcome.result.metrics["seen"]
+        told = {name: seen["inputs"][f"input/{name}"] for name in ("scans", "file")}
+        wanted = {"scans": {"scan.txt": "ä scan"}, "file": "size: 3"}
+        expect(told == wanted, f"the step saw {told}")
+
+
 def check_failures(bench: Bench) -> None:
     """Failures of data and step are told apart; none publishes anything."""
     for act, kind in (
@@ -228,6 +247,7 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
     check_success,
     check_start_twice,
     check_inputs,
+    check_bound,
     check_failures,
     check_changed_output,
     check_crash,

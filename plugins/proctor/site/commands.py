@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from proctor.site.runs import WatchedRun
 
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="a parameter")]
+Mount = Annotated[
+    list[str] | None,
+    typer.Option("--mount", metavar="NAME=PATH", help="what a mount of the spec is here"),
+]
 HomeOption = Annotated[
     Path | None,
     typer.Option("--home", metavar="DIR", help="default: $PROCTOR_HOME, else .proctor here"),
@@ -46,6 +50,7 @@ def run(
         str, typer.Argument(help="a spec file, or a shipped pipeline: demo, yolo-coco")
     ],
     set_: Set = None,
+    mount: Mount = None,
     runtime: RuntimeOption = "auto",
     home: HomeOption = None,
     yes: Annotated[
@@ -64,7 +69,9 @@ def run(
         give_up(f"--json {json_}: this is a folder; name a file in it")
     place = home_of(home)
     path, plan, params, build = _prepare(spec, set_ or [])
-    kind = _runtime(console, runtime, place, plan, params)
+    _create(place)
+    bound = _bind(place, plan, params, mount or [])
+    kind = _choose(console, runtime, place, _images(plan, params))
     # Airflow takes seconds to load: what was given wrongly is said before that.
     from proctor.airflow.reuse import ask_for_fresh
     from proctor.site.instance import running
@@ -72,11 +79,11 @@ def run(
     from proctor.site.terminal import ProgressView, results_table
 
     with _plain_errors(place), _signals(), running(place, kind, sys.stderr) as instance:
-        left, given_up = instance.patiently(lambda: unfinished_run(instance, plan, params))
+        left, given_up = instance.patiently(lambda: unfinished_run(instance, plan, params, bound))
         for name in given_up:
             console.print(f"gave up {name}, which an earlier launcher left unfinished")
         record = left or place.records.run(plan.pipeline, new_run_id())
-        watched = WatchedRun(instance, plan, record, yes)
+        watched = WatchedRun(instance, plan, record, yes, bound)
         console.print(
             f"Airflow   {instance.login_link()}  (logs in once, within a minute)",
             soft_wrap=True,
@@ -229,9 +236,28 @@ def _spec_path(spec: str) -> Path:
     return spec_path(spec)
 
 
-def _runtime(console: Console, wanted: str, home: Home, plan: Plan, params: dict[str, Any]) -> str:
-    _create(home)
-    return _choose(console, wanted, home, _images(plan, params))
+def _bind(home: Home, plan: Plan, params: dict[str, Any], given: list[str]) -> dict[str, str]:
+    """The mounts that are bound for this run; every mount that is bound to nothing ends it here."""
+    from proctor.cli import parse_settings
+    from proctor.site.home import SourceRefused
+    from proctor.site.mounts import bind
+    from proctor.spec.errors import did_you_mean
+
+    here = parse_settings(given, "--mount")
+    bound = {name: str(Path(path).expanduser().resolve()) for name, path in here.items()}
+    known, wanted = plan.bound(), plan.bound(params)
+    problems = [
+        f"--mount {name}: the spec has no such mount; {did_you_mean(name, known)}"
+        for name in bound
+        if name not in known
+    ]
+    try:
+        bind(home, wanted, bound)
+    except SourceRefused as error:
+        problems.append(str(error))
+    if problems:
+        give_up("\n".join(problems))
+    return bound
 
 
 def _images(plan: Plan, params: dict[str, Any]) -> set[str]:

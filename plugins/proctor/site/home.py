@@ -111,9 +111,9 @@ class Home:
 
     def allow_for_run(self, record: RunRecord, paths: Sequence[Path]) -> None:
         """Allow a run, and only it, to read below these paths (``proctor run --set``)."""
-        record.own.mkdir(parents=True, exist_ok=True)
+        record.shared_own.mkdir(parents=True, exist_ok=True)
         roots = [str(path.resolve()) for path in paths]
-        write_atomically(record.own / "roots.json", json.dumps(roots).encode())
+        write_atomically(record.shared_own / "roots.json", json.dumps(roots).encode())
 
     def source(self, uri: str, record: RunRecord) -> Path:
         """The host path of a ``file://`` parameter.
@@ -125,15 +125,14 @@ class Home:
         """
         path = file_path(uri)
         roots = [Path(p).resolve() for p in self.profile().roots]
-        run_roots = record.own / "roots.json"
+        run_roots = record.shared_own / "roots.json"
         if run_roots.is_file():
             roots += [Path(p) for p in json.loads(run_roots.read_text())]
-        real, own = path.resolve(), self.path.resolve()
-        if real.is_relative_to(own) or own.is_relative_to(real):
-            raise SourceRefused(
-                f"{uri}: it is in, or holds, Proctor's own home {own}, whose keys no step may "
-                "read; name a folder beside it"
-            )
+        real = path.resolve()
+        try:
+            self.keep_out(real)
+        except SourceRefused as error:
+            raise SourceRefused(f"{uri}: {error}") from None
         if not any(real.is_relative_to(root) for root in roots):
             allowed = ", ".join(str(root) for root in roots) or "none"
             raise SourceRefused(
@@ -144,6 +143,19 @@ class Home:
         if not real.exists():
             raise SourceRefused(f"{uri}: there is no such file or folder")
         return real
+
+    def keep_out(self, real: Path) -> None:
+        """No step may see the home.
+
+        Raises:
+            SourceRefused: the path is in it, or holds it.
+        """
+        own = self.path.resolve()
+        if real.is_relative_to(own) or own.is_relative_to(real):
+            raise SourceRefused(
+                f"it is in, or holds, Proctor's own home {own}, whose keys no step may read; "
+                "name a folder beside it"
+            )
 
     def profile(self) -> Profile:
         """What the site's owner allows and provides.

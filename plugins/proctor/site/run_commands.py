@@ -145,6 +145,9 @@ def _about(header: Line) -> Iterator[tuple[str, str]]:
         known = f", git {commit[:_SHORT]}{changed}" if commit else ""
         yield "spec", f"{spec.get('name')}, sha256 {str(spec.get('sha256'))[:_SHORT]}{known}"
     yield "runtime", str(data.get("runtime"))
+    bound = data.get("mounts")
+    if isinstance(bound, dict) and bound:
+        yield "mounts", ", ".join(f"{name} = {path}" for name, path in bound.items())
     versions = data.get("versions")
     if isinstance(versions, dict):
         yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())

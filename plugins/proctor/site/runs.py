@@ -20,6 +20,7 @@ from proctor.airflow.recorded import refresh_summary
 from proctor.plan.model import Plan
 from proctor.records.store import RunRecord
 from proctor.records.summary import summarise
+from proctor.site import mounts
 from proctor.site.client import AirflowUnavailable
 from proctor.site.home import Home, file_path
 from proctor.site.instance import Instance
@@ -43,9 +44,10 @@ def new_run_id() -> str:
 
 
 def unfinished_run(
-    instance: Instance, plan: Plan, params: Mapping[str, JsonValue]
+    instance: Instance, plan: Plan, params: Mapping[str, JsonValue], bound: Mapping[str, str]
 ) -> tuple[RunRecord | None, list[str]]:
-    """A run that an earlier, ended launcher left, if it is of this plan and these parameters.
+    """A run that an earlier, ended launcher left, if it is of this plan, these parameters and the
+    same mounts.
 
     Any other unfinished run is given up: one that went on unasked would disturb what is measured.
     The second value names those.
@@ -53,7 +55,7 @@ def unfinished_run(
     taken, given_up = None, []
     for dag_id, run_id in instance.client.unfinished():
         record = instance.home.records.run(dag_id, run_id)
-        if taken is None and dag_id == plan.pipeline and _same(record, plan, params):
+        if taken is None and dag_id == plan.pipeline and _same(record, plan, params, bound):
             taken = record
             continue
         instance.client.give_up(dag_id, run_id)
@@ -61,8 +63,10 @@ def unfinished_run(
     return taken, given_up
 
 
-def _same(record: RunRecord, plan: Plan, params: Mapping[str, JsonValue]) -> bool:
-    if not record.exists():
+def _same(
+    record: RunRecord, plan: Plan, params: Mapping[str, JsonValue], bound: Mapping[str, str]
+) -> bool:
+    if not record.exists() or mounts.kept(record) != bound:
         return False
     return record.header().plan_digest == plan.digest and record.params() == dict(params)
 
@@ -83,12 +87,13 @@ class View:
 
 @dataclass
 class WatchedRun:
-    """A run that this launcher started or took up."""
+    """A run that this launcher started or took up. ``bound``: mounts that were named for it."""
 
     instance: Instance
     plan: Plan
     record: RunRecord
     yes: bool = False
+    bound: Mapping[str, str] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
 
     def start(self, params: Mapping[str, JsonValue], spec: Path, build: Mapping[str, Any]) -> None:
@@ -96,6 +101,7 @@ class WatchedRun:
         home = self.instance.home
         home.register(self.plan.pipeline, spec, build)
         home.allow_for_run(self.record, _named_files(self.plan, params))
+        mounts.keep(self.record, self.bound)
         self._wait_for_dag()
         trigger, run = self.instance.client.trigger, self.record.run
         self.instance.patiently(lambda: trigger(self.plan.pipeline, run, params))

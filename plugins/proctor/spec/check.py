@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from proctor.spec import check_params, check_services, graph
+from proctor.spec import check_mounts, check_params, check_services, graph
 from proctor.spec.check_params import PARAM_NAME
 from proctor.spec.context import Broken, Context
 from proctor.spec.document import DataPath
@@ -244,6 +244,7 @@ RULES = (
     _ids,
     _mount_names,
     _mount_paths,
+    check_mounts.mounts,
     _names_of_things,
     _kinds,
     _publish,
