@@ -11,6 +11,7 @@ _MODULES = {
     "dataset fetch": "dataset.fetch",
     "dataset filter-coco": "dataset.filter_coco",
     "model fetch": "model.fetch",
+    "subjects list": "dataset.subjects",
     "sut serve": "sut.serve",
     "loadgen run": "loadgen.run",
     "accuracy score": "accuracy.score",

@@ -22,6 +22,8 @@ STEP_DIR_VARIABLE = "PROCTOR_STEP_DIR"
 CONTRACT_FILE = "contract.json"
 PROGRESS_FILE = "progress.json"
 RESULT_FILE = "result.json"
+# Of a step that says which subjects there are: in its output `subjects`, a JSON list of names.
+SUBJECTS_FILE = "subjects.json"
 CONTRACT_FORMAT = "proctor.contract/1"
 RESULT_FORMAT = "proctor.result/1"
 
@@ -45,7 +47,8 @@ class Mount(Model):
     ``source`` (read-only, a ``file://`` parameter that the site allowed), ``cache`` (kept between
     runs, for downloads) or ``secret`` (read-only file). ``cell`` tells the members of a fan-in
     apart: an input that comes from a matrix step has one mount per cell, for example
-    ``SingleStream``; otherwise it is empty.
+    ``SingleStream``, one from a step that ran per subject has one per subject; otherwise it is
+    empty.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Approval(Model):
 class Contract(Model):
     """``contract.json``. ``deadline_seconds`` counts from the start of the step.
 
+    ``partition``: the subject, for a step that runs once for each.
     ``services``: the services that a step uses, name -> base URL (``http://detector:8000``).
     ``listen``: for a service itself, ``host:port`` where it is to listen; it writes no
     ``result.json`` and runs until SIGTERM.
@@ -79,6 +83,7 @@ class Contract(Model):
     pipeline: str
     run: str
     step: str
+    partition: str = ""
     attempt: int = 1
     params: dict[str, JsonValue] = Field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()

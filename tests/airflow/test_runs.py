@@ -176,7 +176,7 @@ def test_what_an_earlier_run_did_is_taken_over_and_cleared_it_runs(site: Site) -
     second = site.start("taken-over", chain("taken-over"), {"scenarios": ["A"]}, reuse=True)
     assert second.ended() == "success"
     assert [r for r in site.fake.starts() if r["run"] == second.record.run] == []
-    assert "not run: taken-over/" in second.log("fetch")
+    assert "had the same command, image, parameters and inputs" in second.log("fetch")
     second.site.instance.client.clear(second.record.pipeline, second.record.run, ["measure.A"])
     second.until(lambda: second.state() != "success")
     assert second.ended() == "success"

@@ -17,6 +17,7 @@ from proctor.airflow.evidence import StepRefused, StepSkipped
 from proctor.airflow.recorded import SUMMARY_FILE, LastAttempt, Recorded
 from proctor.airflow.reuse import Earlier
 from proctor.airflow.services import ServiceRun
+from proctor.airflow.subjects import Stand, round_of, rounds, runs_anew
 from proctor.plan.model import selected
 from proctor.records.model import Line
 from proctor.runtime import hoststate
@@ -75,6 +76,8 @@ class StepRun(Recorded):
         if not last.number:
             return self._take_over_or_start()
         if last.generation != self.generation:
+            if kept := self._kept_in_round(last):
+                return kept
             # Somebody cleared the task: what an earlier attempt did, or still does, is not wanted.
             self.end_attempt()
         elif done := self._success_of(last):
@@ -99,6 +102,29 @@ class StepRun(Recorded):
         known = parts["sources"] is not None
         earlier = reuse.find(self.home, digest(parts), self.hashes) if known else None
         return self._start(1, asked) if earlier is None else self._take_over(earlier, parts)
+
+    def _kept_in_round(self, last: LastAttempt) -> Outcome | None:
+        """In a later round of a subject, what the round does not ask to be done anew."""
+        number = round_of(self.generation)
+        if number < 2 or round_of(last.generation) >= number:
+            return None
+        line = self._result_line(last.number)
+        if line is None or line.data.get("state") != "succeeded":
+            return None
+        known = {each.number: each for each in rounds(self.record, self.step.partition)}
+        start = known[number].start if number in known else ""
+        if start:
+            keep = not runs_anew(self.plan, self.step, start)
+        else:
+            keep = self.step.reuse != "never" and digest(self._request(1)[1]) == line.identity
+        if not keep:
+            return None
+        _log.info("not run again in round %d: attempt %d stays", number, last.number)
+        data = {"status": "finished", "generation": self.generation}
+        self._append("attempt", attempt=last.number, data=data)
+        outcome = outcome_of(line)
+        self._publish(outcome)
+        return outcome
 
     def _take_over(self, earlier: Earlier, parts: Mapping[str, Any]) -> Outcome:
         _log.info("not run: %s had the same command, image, parameters and inputs", earlier.of)
@@ -153,6 +179,24 @@ class StepRun(Recorded):
         if outcome.failure is None and self.step.reuse == "across_runs":
             reuse.remember(self.home, self.record, line)
         return outcome
+
+    def begin_subjects(self) -> tuple[int, bool]:
+        """Of a stretch: the attempt that is under way, and whether it goes over earlier ones."""
+        last = self._last_attempt()
+        if not last.number or last.generation != self.generation:
+            last = LastAttempt(last.number + 1)
+            data = {"status": "running", "generation": self.generation}
+            self._append("attempt", attempt=last.number, data=data)
+        return last.number, last.number > 1
+
+    def end_subjects(self, found: Stand) -> None:
+        """Of a stretch: record which subjects are done, and which are left out."""
+        last = self._last_attempt()
+        names = {"succeeded": list(found.succeeded), "left_out": list(found.failed)}
+        data = {"state": "succeeded", **names}
+        self._append("result", attempt=last.number, data=data)
+        self._append("attempt", attempt=last.number, data={"status": "finished"})
+        self.refresh_summary()
 
     def refuse(self, message: str) -> None:
         """Record that the step would not start."""

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from proctor.airflow import instance
 from proctor.airflow.faults import faults_told
-from proctor.plan.model import Plan
+from proctor.plan.model import Plan, whole_run
 from proctor.plan.params import ParamErrors, check_params
 from proctor.records.approvals import SigningKey
 from proctor.records.origin import spec_origin, versions
@@ -37,7 +37,11 @@ class BeginOperator(BaseOperator):
 
     def _begin(self, context: Any) -> None:
         home = instance.home()
-        record = home.records.run(self.plan.pipeline, context["dag_run"].run_id)
+        run = context["dag_run"].run_id
+        if whole_run(run) != run:
+            message = f"{run!r} is what a subject's part of a run is called; choose another run id"
+            raise AirflowFailException(message)
+        record = home.records.run(self.plan.pipeline, run)
         conf = context["dag_run"].conf or {}
         # The trigger form sends null for a field that was left empty.
         given = {name: value for name, value in conf.items() if value is not None}

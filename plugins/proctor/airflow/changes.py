@@ -51,7 +51,7 @@ SELDOM_SECONDS = 20.0
 
 def install(url: str) -> None:
     """Have the database tell; after each migration, and harmless when done before."""
-    with _connected(url) as cursor:
+    with connected(url) as cursor:
         cursor.execute(_FUNCTION)
         for table, columns, channel in _WATCHED:
             update = f" OR UPDATE OF {columns}" if columns else ""
@@ -63,7 +63,7 @@ def install(url: str) -> None:
 
 def remove(url: str) -> None:
     """Take it back: a migration must find Airflow's tables as Airflow made them."""
-    with _connected(url) as cursor:
+    with connected(url) as cursor:
         cursor.execute("DROP FUNCTION IF EXISTS proctor_notify CASCADE")
 
 
@@ -158,7 +158,8 @@ def _open(url: str) -> Any:
 
 
 @contextlib.contextmanager
-def _connected(url: str) -> Iterator[Any]:
+def connected(url: str) -> Iterator[Any]:
+    """A cursor of Airflow's database, each statement committed."""
     connection = _open(url)
     try:
         with connection.cursor() as cursor:

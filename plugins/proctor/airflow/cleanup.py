@@ -18,7 +18,7 @@ def stop_running(home: Home, fallback: str) -> list[str]:
     ``fallback``: the runtime of records that do not name theirs. What cannot be stopped is told.
     """
     said = []
-    for record in home.records.runs():
+    for record in home.records.all():
         try:
             runs = step_runs(home, record, fallback)
             said += [f"stopped {run.name}" for run in runs if run.end_attempt()]
@@ -45,7 +45,7 @@ def remove_orphans(home: Home, runtime: Runtime) -> list[str]:
 
 
 def step_runs(home: Home, record: RunRecord, fallback: str) -> list[Recorded]:
-    """Every step and service of a run that has begun, on the runtime that the run began with.
+    """Every step and service of a run, or of a subject's part, on the runtime it began with.
 
     Raises:
         RecordError: the record or its plan cannot be read.
@@ -53,8 +53,12 @@ def step_runs(home: Home, record: RunRecord, fallback: str) -> list[Recorded]:
     header = record.header()
     plan = home.records.plan(header.plan_digest)
     runtime = make(str(header.data.get("runtime", fallback)), home.path)
+
+    def mine(partition: str) -> bool:
+        return bool(partition) == bool(record.partition)
+
     # Steps first: one that lost its service would fail before it is ended.
     return [
-        *(StepRun(home, plan, step, record, runtime) for step in plan.steps),
-        *(ServiceRun(home, plan, service, record, runtime) for service in plan.services),
+        *(StepRun(home, plan, s, record, runtime) for s in plan.steps if mine(s.partition)),
+        *(ServiceRun(home, plan, s, record, runtime) for s in plan.services if mine(s.partition)),
     ]

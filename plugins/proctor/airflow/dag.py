@@ -10,9 +10,10 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseOperator, Param, TaskGroup, get_parsing_context
 from airflow.sdk.exceptions import AirflowFailException
 
-from proctor.airflow import begin, instance
+from proctor.airflow import begin, instance, subjects
 from proctor.airflow.approval import ApprovalGate
 from proctor.airflow.begin import BeginOperator
+from proctor.airflow.fan_out import SubjectsOperator
 from proctor.airflow.operator import StepOperator
 from proctor.airflow.stop import StopOperator
 from proctor.plan import model
@@ -24,6 +25,8 @@ from proctor.spec.errors import SpecErrors
 # Only the engine's failures are tried again; the operators fail the others for good.
 RETRIES = 3
 RETRY_DELAY = timedelta(seconds=5)
+# Runs of subjects that Airflow goes through in its turns, for each of the host's slots.
+ACTIVE_SUBJECTS = 8
 # Stands behind steps that only stops follow. No step's id begins so.
 OUTCOME = "_outcome"
 # The only task of a pipeline whose spec is wrong.
@@ -31,69 +34,109 @@ SPEC_ERRORS = "spec-errors"
 
 
 def build_dags() -> dict[str, DAG]:
-    """Every pipeline of this site as a DAG; only the wanted one where Airflow wants just one."""
+    """Every pipeline of this site as its DAGs; only the wanted one where Airflow wants just one."""
     wanted = get_parsing_context().dag_id
-    return {
-        name: build(entry)
-        for name, entry in instance.home().pipelines().items()
-        if wanted in (None, name)
-    }
+    dags: dict[str, DAG] = {}
+    for name, entry in instance.home().pipelines().items():
+        if wanted is None or wanted == name or wanted.startswith(f"{name}."):
+            dags |= {dag.dag_id: dag for dag in build(entry)}
+    return dags if wanted is None else {name: dags[name] for name in dags if name == wanted}
 
 
-def build(entry: Registered) -> DAG:
-    """The DAG of one pipeline, or the one that shows what is wrong with its spec."""
+def build(entry: Registered) -> list[DAG]:
+    """The DAGs of one pipeline, or the one that shows what is wrong with its spec."""
     try:
-        return dag_of(load_plan(entry.spec, entry.build))
+        return dags_of(load_plan(entry.spec, entry.build))
     except (SpecErrors, ParamErrors) as errors:
-        return broken_dag(entry, [str(problem) for problem in errors.problems])
+        return [broken_dag(entry, [str(problem) for problem in errors.problems])]
     except Exception as error:
         # A fault of ours in one pipeline must not take the others with it.
         traceback.print_exc()
         what = f"{entry.spec}: Proctor could not make a DAG of it ({type(error).__name__}: {error})"
-        return broken_dag(entry, [what])
+        return [broken_dag(entry, [what])]
+
+
+def dags_of(plan: model.Plan) -> list[DAG]:
+    """A plan's DAGs: its own, and one for each stretch of steps that is done for each subject.
+
+    The same plan gives the same DAGs, at any time and on any machine.
+    """
+    return [dag_of(plan), *(stretch_dag(plan, partition) for partition in plan.partitions)]
 
 
 def dag_of(plan: model.Plan) -> DAG:
-    """A plan's DAG: the same plan gives the same DAG, at any time and on any machine."""
+    """The DAG of what a run does once."""
     dag = DAG(
         dag_id=plan.pipeline,
         dag_display_name=plan.title or plan.pipeline,
         description=plan.title or None,
         doc_md=plan.description or None,
-        schedule=None,
         params={p.name: _param(p) for p in plan.params},
-        tags={"proctor"},
-        catchup=False,
-        is_paused_upon_creation=False,
-        default_args={"owner": "proctor", "retries": RETRIES, "retry_delay": RETRY_DELAY},
-        # Parameters go to the run's record through `begin`, never into templates.
-        render_template_as_native_obj=False,
+        **_settings(),
     )
     with dag:
         first = BeginOperator(task_id=begin.TASK_ID, plan=plan, task_display_name="Begin")
-        groups = _groups(plan)
-        tasks = {s.id: _task(plan, s, groups.get(s.step)) for s in plan.steps}
-        # In the plan's order. A step that comes back to collect what it measured goes before those
-        # that wait to measure: it had the slots, began earlier, and so stands earlier.
-        for number, step in enumerate(plan.steps):
-            tasks[step.id].priority_weight = len(plan.steps) - number
-        drawn = nearest_upstream(plan)
-        for step in plan.steps:
-            upstream: list[BaseOperator] = [tasks[id] for id in drawn[step.id]] or [first]
-            tasks[step.id].set_upstream(upstream)
+        _add_tasks(plan, "", first)
         if last := _last_but_for_stops(plan):
             # A run is as good as what stands last in it, and a stop succeeds after failures, too.
             outcome = EmptyOperator(
                 task_id=OUTCOME, task_display_name="Outcome", trigger_rule="none_failed"
             )
-            outcome.set_upstream([tasks[id] for id in last])
+            outcome.set_upstream([dag.get_task(id) for id in last])
     return dag
 
 
-def task_ids(plan: model.Plan) -> set[str]:
-    """Every task of a plan's DAG."""
+def stretch_dag(plan: model.Plan, partition: str) -> DAG:
+    """The DAG of what is done for each subject: one run for each, started by the pipeline's own."""
+    title = plan.title or plan.pipeline
+    dag = DAG(
+        dag_id=subjects.dag_id(plan, partition),
+        dag_display_name=f"{title}: each subject",
+        description=f"Each run is one subject's way through {partition} of {plan.pipeline}.",
+        # More than the host has room for: what waits for a slot is waited for by few.
+        max_active_runs=instance.slots() * ACTIVE_SUBJECTS,
+        **_settings(),
+    )
+    with dag:
+        _add_tasks(plan, partition, None)
+    return dag
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "schedule": None,
+        "tags": {"proctor"},
+        "catchup": False,
+        "is_paused_upon_creation": False,
+        "default_args": {"owner": "proctor", "retries": RETRIES, "retry_delay": RETRY_DELAY},
+        # Parameters go to the run's record through `begin`, never into templates.
+        "render_template_as_native_obj": False,
+    }
+
+
+def _add_tasks(plan: model.Plan, partition: str, first: BaseOperator | None) -> None:
+    """The tasks of one DAG, behind ``first`` where nothing else stands before them."""
+    part = plan.part(partition)
+    groups = _groups(part)
+    tasks = {s.id: _task(plan, s, groups.get(s.step)) for s in part.steps}
+    # In the plan's order. A step that comes back to collect what it measured goes before those
+    # that wait to measure: it had the slots, began earlier, and so stands earlier.
+    for number, step in enumerate(part.steps):
+        tasks[step.id].priority_weight = len(part.steps) - number
+    drawn = nearest_upstream(part)
+    for step in part.steps:
+        upstream: list[BaseOperator] = [tasks[id] for id in drawn[step.id]]
+        if first and not upstream:
+            upstream = [first]
+        tasks[step.id].set_upstream(upstream)
+
+
+def task_ids(plan: model.Plan) -> dict[str, set[str]]:
+    """Every task of a plan, by DAG."""
+    ids = {p: {step.id for step in plan.part(p).steps} for p in ("", *plan.partitions)}
     outcome = {OUTCOME} if _last_but_for_stops(plan) else set()
-    return {step.id for step in plan.steps} | {begin.TASK_ID} | outcome
+    found = {subjects.dag_id(plan, p): ids[p] for p in plan.partitions}
+    return {plan.pipeline: ids[""] | {begin.TASK_ID} | outcome, **found}
 
 
 def _last_but_for_stops(plan: model.Plan) -> list[str]:
@@ -142,12 +185,17 @@ def _task(plan: model.Plan, step: model.PlanStep, group: TaskGroup | None) -> Ba
         "plan": plan,
         "step_id": step.id,
     }
+    if step.kind == "subjects":
+        # It waits for the others, and so takes no slot from them.
+        return SubjectsOperator(trigger_rule="none_failed", **common)
     if step.kind == "stop":
         return StopOperator(pool=instance.POOL, trigger_rule="all_done", **common)
     # A skipped scenario must not skip what gathers the others; a failed one must stop it.
     common["trigger_rule"] = "none_failed"
     if step.kind == "approval":
         return ApprovalGate(**common)
+    if step.limit:
+        common["max_active_tis_per_dag"] = step.limit
     slots = instance.slots() if step.exclusive else 1
     return StepOperator(pool=instance.POOL, pool_slots=slots, **common)
 

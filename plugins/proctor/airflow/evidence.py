@@ -34,6 +34,22 @@ def output_of(record: RunRecord, step: str, output: str) -> tuple[str, str]:
     return str(entry["uri"]), str(entry["sha256"])
 
 
+def gathered(record: RunRecord, partition: str) -> list[str]:
+    """The subjects that what stands behind a stretch goes on with.
+
+    Raises:
+        StepRefused: the stretch is not over.
+    """
+    line = record.whole.last("result", partition)
+    done = line.data.get("succeeded") if line else None
+    if line is None or line.data.get("state") != "succeeded" or not isinstance(done, list):
+        raise StepRefused(
+            f"{partition!r} has no recorded end in this run; a task set to success by hand leaves "
+            "none. Clear it and let it run."
+        )
+    return [str(subject) for subject in done]
+
+
 def evidence_digest(record: RunRecord, plan: Plan, gate: PlanStep) -> str:
     """Digest of all that led to a gate: every output of every step that it waits for.
 
@@ -43,14 +59,21 @@ def evidence_digest(record: RunRecord, plan: Plan, gate: PlanStep) -> str:
     Raises:
         StepRefused: a step that the run selected has no recorded output.
     """
-    params = record.params()
-    outputs = [
-        [step.id, output.name, output_of(record, step.id, output.name)[1]]
-        for step in plan.steps
-        if step.id in ancestors(plan, gate) and selected(step, params)
-        for output in step.outputs
-    ]
+    params, seen = record.params(), ancestors(plan, gate)
+    outputs: list[list[str]] = []
+    for step in plan.steps:
+        if step.id not in seen or not selected(step, params):
+            continue
+        for subject, part in _parts(record, step):
+            named = [step.id, subject] if subject else [step.id]
+            outputs += [[*named, o.name, output_of(part, step.id, o.name)[1]] for o in step.outputs]
     return digest(outputs)
+
+
+def _parts(record: RunRecord, step: PlanStep) -> list[tuple[str, RunRecord]]:
+    if not step.partition:
+        return [("", record)]
+    return [(subject, record.subject(subject)) for subject in gathered(record, step.partition)]
 
 
 def ancestors(plan: Plan, step: PlanStep) -> set[str]:

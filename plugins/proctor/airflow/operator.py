@@ -9,7 +9,7 @@ from typing import Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from proctor.airflow import instance
+from proctor.airflow import instance, subjects
 from proctor.airflow.attempts import StepRun
 from proctor.airflow.evidence import StepRefused, StepSkipped
 from proctor.airflow.faults import faults_told
@@ -145,9 +145,10 @@ class StepOperator(BaseOperator):
 
     def _step_run(self, context: Any, frozen: bool = False) -> StepRun:
         home = instance.home()
-        record = home.records.run(self.plan.pipeline, context["dag_run"].run_id)
+        run, round = subjects.parse_run_id(context["dag_run"].run_id)
+        record = home.records.run(self.plan.pipeline, run)
         # Clearing a task raises its limit of tries; a retry of Airflow's own does not.
-        generation = int(context["task_instance"].max_tries)
+        generation = subjects.generation(round, int(context["task_instance"].max_tries))
         plan = home.records.plan(record.header().plan_digest) if frozen else self.plan
         step = plan.step(self.step_id)
         return StepRun(home, plan, step, record, instance.runtime(), generation)

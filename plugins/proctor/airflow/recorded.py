@@ -9,12 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
 
-from proctor.airflow.evidence import StepRefused, approvals_for, covered, output_of
+from proctor.airflow.evidence import (
+    StepRefused,
+    approvals_for,
+    covered,
+    gathered,
+    output_of,
+)
 from proctor.airflow.reuse import source_versions
+from proctor.airflow.subjects import folder_name
 from proctor.plan.identity import identity_parts
 from proctor.plan.model import Input, Plan, PlanStep, Source, resolve, selected
 from proctor.records.model import Line
@@ -149,6 +157,7 @@ class Recorded:
             pipeline=self.record.pipeline,
             run=self.record.run,
             step=step.id,
+            partition=self.record.partition,
             attempt=attempt,
             image=image,
             command=tuple(str(resolve(word, params)) for word in step.command),
@@ -162,7 +171,7 @@ class Recorded:
             cache=step.cache,
             # A secret that the site does not have is not handed over; the step says if it needs it.
             secrets=tuple(name for name in step.secrets if self.home.has_secret(name)),
-            approvals=approvals_for(self.home, self.record, self.plan, self.step),
+            approvals=approvals_for(self.home, self.record.whole, self.plan, self.step),
             network=step.network,
             services={name: handle.url for name, handle in (services or {}).items()},
             exclusive=step.exclusive,
@@ -190,6 +199,7 @@ class Recorded:
             source_versions=self._source_versions(request),
             approvals=[digest(a.model_dump(mode="json")) for a in request.approvals],
             services={name: self._identity_of(handle) for name, handle in services.items()},
+            partition=self.record.partition,
         )
 
     @property
@@ -212,10 +222,40 @@ class Recorded:
             for source in wanted.sources:
                 if not selected(self.plan.step(source.step), params):
                     continue
-                uri, sha256 = output_of(self.record, source.step, source.output)
-                if self.step.required_approvals:
-                    self._check_approved(source, uri, sha256)
-                yield _input_source(wanted, source.cell, uri), sha256
+                for subject, record in self._records_of(source):
+                    uri, sha256 = output_of(record, source.step, source.output)
+                    if self.step.required_approvals:
+                        self._check_approved(source, uri, sha256)
+                    if wanted.per_subject:
+                        place = LocalArtifacts(self.home.path).path(uri)
+                        whole = InputSource(name=wanted.name, uri=uri, mount_path=wanted.mount_path)
+                        yield self._own_part(whole, place, f"{source.step}.{source.output}")
+                    else:
+                        yield _input_source(wanted, source.cell, uri, subject), sha256
+
+    def _records_of(self, source: Source) -> Iterator[tuple[str, RunRecord]]:
+        """Where an output is recorded; for one of each subject, with the subject's name."""
+        partition = self.plan.step(source.step).partition
+        if not partition:
+            yield "", self.record.whole
+        elif self.step.partition:
+            yield "", self.record
+        else:
+            for subject in gathered(self.record, partition):
+                yield subject, self.record.subject(subject)
+
+    def _own_part(self, whole: InputSource, root: Path, name: str) -> tuple[InputSource, str]:
+        """Of an input, the subject's own folder or file, by the digest of just that."""
+        subject = self.record.partition
+        place = root / subject
+        try:
+            if not place.resolve().is_relative_to(root.resolve()):
+                raise ValueError("it leads out of it")
+            sha256 = self.hashes.content(place)
+        except (ValueError, OSError) as error:
+            raise StepRefused(f"{name} has no folder or file {subject!r}: {error}") from error
+        seen = f"{whole.mount_path}/{place.name}" if place.is_file() else whole.mount_path
+        return whole.model_copy(update={"below": subject, "mount_path": seen}), sha256
 
     def _bound(self, wanted: Input) -> tuple[InputSource, str]:
         """What the site binds to a logical mount, with its digest; the same in the whole run."""
@@ -224,19 +264,20 @@ class Recorded:
             path = mounts.bind(self.home, {name: wanted}, mounts.kept(self.record))[name]
         except (SourceRefused, HomeError) as error:
             raise StepRefused(str(error)) from error
-        began_with = self.record.header().data.get("mounts")
+        began_with = self.record.whole.header().data.get("mounts")
         before = began_with.get(name) if isinstance(began_with, dict) else None
         if before not in (None, str(path)):
             raise StepRefused(
                 f"{name}: the site binds {path} to it, and this run began with {before}; start a "
                 "new run, or bind what it began with"
             )
+        source = InputSource(name=wanted.name, host_path=str(path), mount_path=wanted.mount_path)
+        if wanted.per_subject:
+            return self._own_part(source, path, name)
         try:
-            sha256 = self.hashes.content(path)
+            return source, self.hashes.content(path)
         except (OSError, ValueError) as error:
             raise StepRefused(f"{name}: {path} cannot be read: {error}") from error
-        source = InputSource(name=wanted.name, host_path=str(path), mount_path=wanted.mount_path)
-        return source, sha256
 
     def _sources(
         self, resolved: dict[str, JsonValue]
@@ -256,7 +297,7 @@ class Recorded:
                 raise StepRefused(
                     f"{name}: this names a file of this machine; only a parameter of type uri may"
                 )
-            path = self.home.source(value, self.record)
+            path = self.home.source(value, self.record.whole)
             mount = f"/proctor/source/{name}/{path.name}"
             sources.append(HostSource(param=name, host_path=str(path), mount_path=mount))
         return resolved | {s.param: f"file://{s.host_path}" for s in sources}, sources
@@ -325,14 +366,24 @@ class Recorded:
 
 
 def refresh_summary(home: Home, record: RunRecord) -> None:
-    """Write a run's ``summary.json`` anew from its record."""
+    """Write a run's ``summary.json`` anew from its record.
+
+    Not for a single subject: the stretch that waits for all of them does it now and then.
+    """
+    if record.partition:
+        return
     summary = summarise(home.records, record)
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     write_atomically(record.folder / SUMMARY_FILE, text.encode())
 
 
-def _input_source(wanted: Input, cell: str, uri: str) -> InputSource:
-    path = f"{wanted.mount_path}/{cell}" if wanted.fan_in else wanted.mount_path
+def _input_source(wanted: Input, cell: str, uri: str, subject: str) -> InputSource:
+    """The members of a fan-in lie beside each other; a cell, a subject, or a cell of a subject."""
+    cell = cell if wanted.fan_in else ""
+    names = [name for name in (folder_name(subject) if subject else "", cell) if name]
     return InputSource(
-        name=wanted.name, cell=cell if wanted.fan_in else "", uri=uri, mount_path=path
+        name=wanted.name,
+        cell="/".join(name for name in (subject, cell) if name),
+        uri=uri,
+        mount_path="/".join([wanted.mount_path, *names]),
     )

@@ -65,7 +65,7 @@ def ask_for_fresh(record: RunRecord) -> None:
 
 def is_fresh(record: RunRecord) -> bool:
     """Whether the person who started the run asked for that."""
-    return (record.own / "fresh").exists()
+    return (record.whole.own / "fresh").exists()
 
 
 def remember(home: Home, record: RunRecord, line: Line) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from proctor.plan.model import (
+    FanIn,
     Gate,
     Input,
     Param,
@@ -44,12 +45,16 @@ from proctor.spec.model import (
     Step,
 )
 
+OWN_STEPS = "proctor/steps"
 IN = "/proctor/in"
 OUT = "/proctor/out"
 MAX_CELLS = 1_000  # of one step
 MAX_STEPS = 5_000  # of a plan; Airflow shows none so large
 
 LONGEST_ID = 250
+# The step that says which subjects there are; `subjects-1` has its first stretch done for each.
+LIST_SUBJECTS = "list-subjects"
+STRETCH = "subjects-"
 
 _FILLED_IN = re.compile(r"\$\{(params|matrix)\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -87,8 +92,14 @@ def compile(pipeline: Pipeline, build_params: Mapping[str, JsonValue] | None = N
         build_params=dict(sorted(values.items())),
         steps=steps,
         services=compiler.planned_services(steps),
+        subjects=LIST_SUBJECTS if any(step.kind == "subjects" for step in steps) else "",
+        fan_in=_fan_in(pipeline),
     )
     return plan
+
+
+def _fan_in(pipeline: Pipeline) -> FanIn:
+    return FanIn(**pipeline.subjects[1].fan_in.model_dump()) if pipeline.subjects else FanIn()
 
 
 @lru_cache
@@ -141,6 +152,10 @@ class _Compiler:
         self.done: dict[str, PlanStep] = {}
         self.gates: dict[str, frozenset[str]] = {}
         self.services: dict[str, PlannedService] = {}
+        self.stretch = {
+            id: f"{STRETCH}{number}"
+            for id, number in graph.stretches(pipeline, self.before).items()
+        }
 
     def steps(self) -> tuple[PlanStep, ...]:
         """Every plan step, each behind its upstreams, otherwise by id."""
@@ -160,6 +175,7 @@ class _Compiler:
                     message = f"the id of a plan step would have {len(step.id)} characters"
                     self._problem(id, ("matrix",), message, f"Airflow takes {LONGEST_ID} at most")
                 self.done[step.id] = step
+        self._subjects()
         if self.problems:
             raise SpecErrors(self.problems, self.pipeline.pipeline)
         self.done |= {service.stop: self._stop(service) for service in self.services.values()}
@@ -216,6 +232,8 @@ class _Compiler:
             runs_on=step.runs_on,
             resources=_resources(step.resources),
             services=tuple(sorted(set(step.services))),
+            partition=self.stretch.get(step.id, ""),
+            limit=(step.limit or 0) if step.partitioned else 0,
             reuse=self._reuse(step, required),
             network=step.network,
             exclusive=step.exclusive,
@@ -225,6 +243,59 @@ class _Compiler:
         own = {planned.id} if step.is_approval else set()
         self.gates[planned.id] = frozenset(own | set(planned.required_approvals))
         return planned
+
+    # --- subjects --------------------------------------------------------------------------------
+
+    def _subjects(self) -> None:
+        """The step that lists them, and one for each stretch that has it done for all of them."""
+        if not self.stretch or not self.pipeline.subjects:
+            return
+        _, given = self.pipeline.subjects
+        for id in (LIST_SUBJECTS, *sorted(set(self.stretch.values()))):
+            if id in self.done:
+                self._problem(id, ("id",), f"{id!r} is the id of a step for the subjects", "rename")
+        inputs = {}
+        if given.source:
+            inputs = {"data": ((), InputSpec.model_validate({"from": given.source}))}
+        bound = tuple(self._inputs(LIST_SUBJECTS, inputs, Cell()))
+        if given.mount:
+            bound = (Input(name="data", mount_path=f"{IN}/data", bound=given.mount),)
+        upstream = tuple(sorted({source.step for item in bound for source in item.sources}))
+        own = given.kind == "glob"
+        self.done[LIST_SUBJECTS] = PlanStep(
+            id=LIST_SUBJECTS,
+            step=LIST_SUBJECTS,
+            title="List the subjects",
+            image=OWN_STEPS if own else given.image,
+            command=("subjects", "list") if own else given.command,
+            params={"glob": given.glob} if own else {},
+            inputs=bound,
+            outputs=(PlannedOutput(name="subjects", mount_path=f"{OUT}/subjects"),),
+            upstream=upstream,
+            required_approvals=self._required(upstream),
+            reuse="within_run" if self._required(upstream) else "across_runs",
+        )
+        for number in sorted({int(name.removeprefix(STRETCH)) for name in self.stretch.values()}):
+            self._stretch(f"{STRETCH}{number}")
+
+    def _stretch(self, name: str) -> None:
+        inside = {id: step for id, step in self.done.items() if step.partition == name}
+        before = {id for step in inside.values() for id in step.upstream} - set(inside)
+        # Behind a stretch before this one, its end is waited for.
+        waits = {self.done[id].partition or id for id in before}
+        upstream = {LIST_SUBJECTS, *waits}
+        self.done[name] = PlanStep(
+            id=name,
+            step=name,
+            kind="subjects",
+            title="Every subject",
+            upstream=tuple(sorted(upstream)),
+            reuse="never",
+        )
+        for id, step in self.done.items():
+            if not step.partition and set(inside) & set(step.upstream):
+                known = {"upstream": tuple(sorted({*step.upstream, name}))}
+                self.done[id] = step.model_copy(update=known)
 
     # --- services --------------------------------------------------------------------------------
 
@@ -280,7 +351,13 @@ class _Compiler:
         for name, (path, item) in sorted(inputs.items()):
             place = item.mount_path or f"{IN}/{name}"
             if item.source is None:
-                yield Input(name=name, mount_path=place, type=item.type, bound=name)
+                yield Input(
+                    name=name,
+                    mount_path=place,
+                    type=item.type,
+                    bound=name,
+                    per_subject=item.per_subject,
+                )
                 continue
             _, output = self.spec[item.source.step].all_outputs[item.source.output]
             yield Input(
@@ -289,6 +366,7 @@ class _Compiler:
                 sources=tuple(self._sources(item.source, id, cell, path)),
                 fan_in=self._fans_in(item.source.step, cell),
                 type=output.type,
+                per_subject=item.per_subject,
             )
 
     def _fans_in(self, source: str, cell: Cell) -> bool:

@@ -27,6 +27,7 @@ def identity_parts(
     approvals: Sequence[str] = (),
     source_versions: Mapping[str, str] | None = MappingProxyType({}),
     services: Mapping[str, str] | None = None,
+    partition: str = "",
 ) -> dict[str, JsonValue]:
     """What makes a step of a run the same as another; its identity is :func:`digest` of this.
 
@@ -34,7 +35,7 @@ def identity_parts(
     ``input_digests``: ``name`` or ``name/cell`` -> digest. ``approvals``: digests of the answers
     that the step is told. ``source_versions``: what its sources are (sha256, by parameter);
     ``None`` where nothing tells, so that no other step is known to be the same. ``services``:
-    name -> identity of the services that it uses.
+    name -> identity of the services that it uses. ``partition``: the subject.
 
     Raises:
         ValueError: a measuring step without the host's fingerprint.
@@ -52,6 +53,8 @@ def identity_parts(
         "approvals": sorted(approvals),
         "sources": None if source_versions is None else dict(source_versions),
     }
+    if partition:
+        parts["partition"] = partition
     if services:
         parts["services"] = dict(services)
     if step.exclusive or step.reuse == "within_run":

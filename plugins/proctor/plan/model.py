@@ -57,7 +57,8 @@ class Source(PlanModel):
 class Input(PlanModel):
     """A read-only mount. ``mount_path`` is where a container sees it.
 
-    ``bound``: the logical mount that a site binds; such an input has no sources.
+    ``bound``: the logical mount that a site binds; such an input has no sources. ``per_subject``:
+    the subject's own folder or file of the source, and no other.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Input(PlanModel):
     fan_in: bool = False
     type: Literal["directory", "file"] = "directory"
     bound: str = ""
+    per_subject: bool = False
 
 
 class PlannedOutput(PlanModel):
@@ -108,13 +110,15 @@ class PlanStep(PlanModel):
     """One task. ``id`` is ``step`` or, for a member of a matrix, ``step.cell``.
 
     ``kind`` ``stop``: ends the service in ``services`` when every step that uses it is over,
-    whatever became of them. ``deadline_seconds`` 0: none.
+    whatever became of them. ``deadline_seconds`` 0: none. ``partition``: the stretch of steps that
+    it runs in once for each subject; "": once in a run. ``kind`` ``subjects``: has a stretch done
+    for every subject. ``limit``: of how many subjects at a time; 0: as many as there is room for.
     """
 
     id: str
     step: str
     cell: str = ""
-    kind: Literal["container", "approval", "stop", "service"] = "container"
+    kind: Literal["container", "approval", "stop", "service", "subjects"] = "container"
     title: str = ""
     image: str = ""
     command: tuple[str, ...] = ()
@@ -132,6 +136,7 @@ class PlanStep(PlanModel):
     resources: Resources = Resources()
     services: tuple[str, ...] = ()
     partition: str = ""
+    limit: int = 0
     reuse: Literal["across_runs", "within_run", "never"] = "across_runs"
     network: bool = False
     exclusive: bool = False
@@ -164,8 +169,22 @@ class PlannedService(PlanStep):
         return f"stop-{self.id}"
 
 
+class FanIn(PlanModel):
+    """How many subjects must be done before what follows them starts.
+
+    ``any_done``: all have ended, and one at least succeeded. ``at_least``: as many succeeded, and
+    no other is under way.
+    """
+
+    policy: Literal["all", "any_done"] = "all"
+    at_least: int | None = None
+
+
 class Plan(PlanModel):
-    """A compiled pipeline. ``steps`` is sorted so that every step stands behind its upstreams."""
+    """A compiled pipeline. ``steps`` is sorted so that every step stands behind its upstreams.
+
+    ``subjects``: the step whose output ``subjects`` lists the subjects; "" where there are none.
+    """
 
     format: Literal["proctor.plan/1"] = "proctor.plan/1"
     pipeline: str
@@ -175,6 +194,8 @@ class Plan(PlanModel):
     build_params: dict[str, JsonValue] = Field(default_factory=dict)
     steps: tuple[PlanStep, ...]
     services: tuple[PlannedService, ...] = ()
+    subjects: str = ""
+    fan_in: FanIn = FanIn()
 
     @cached_property
     def digest(self) -> str:
@@ -192,6 +213,23 @@ class Plan(PlanModel):
             KeyError: the plan has none.
         """
         return self._by_id[id]
+
+    @property
+    def partitions(self) -> list[str]:
+        """The stretches that run once for each subject, in their order."""
+        return sorted({step.partition for step in self.steps if step.partition})
+
+    def part(self, partition: str) -> Plan:
+        """The steps of one stretch, or those outside all (""), with the edges among them."""
+        inside = {step.id for step in self.steps if step.partition == partition}
+        if len(inside) == len(self.steps):
+            return self
+        steps = tuple(
+            step.model_copy(update={"upstream": tuple(u for u in step.upstream if u in inside)})
+            for step in self.steps
+            if step.id in inside
+        )
+        return self.model_copy(update={"steps": steps})
 
     def service(self, id: str) -> PlannedService:
         """The service of that id.

@@ -11,18 +11,19 @@ from proctor.spec.model import Pipeline, Service, Step
 
 def refused(pipeline: Pipeline) -> Iterator[Problem]:
     """One problem for each use of something that does not work yet."""
-    for key in ("schedule", "conditions", "partition_def", "per_subject_def"):
+    for key in ("schedule", "conditions"):
         if getattr(pipeline, key):
             yield _not_yet(pipeline, (key,))
+    if pipeline.subjects and pipeline.subjects[1].kind == "function":
+        yield _not_yet(pipeline, pipeline.subjects[0], "a function that names the subjects does")
     for number, step in enumerate(pipeline.steps):
         yield from _step(pipeline, ("steps", number), step)
     yield from _shared(pipeline)
 
 
 def _step(pipeline: Pipeline, path: DataPath, step: Step) -> Iterator[Problem]:
-    for key in ("partition", "per_subject", "limit", "review"):
-        if getattr(step, key):
-            yield _not_yet(pipeline, (*path, key))
+    if step.review:
+        yield _not_yet(pipeline, (*path, "review"))
     if step.type == "dummy":
         yield _not_yet(pipeline, (*path, "type"), "steps of type dummy do")
     if step.next.branches:

@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 RECORD_FORMAT = "proctor.record/1"
 
-LineKind = Literal["header", "attempt", "result", "skipped", "refused", "asked", "approval"]
+LineKind = Literal[
+    "header", "attempt", "result", "skipped", "refused", "asked", "approval", "round"
+]
 
 
 class Line(BaseModel):
-    """One line. ``step`` is the id of a step or of a service.
+    """One line. ``step`` is the id of a step or of a service; ``partition`` the subject, if any.
 
     ``header``: the first; data holds the parameters given and in effect, versions, the spec's
     revision, the runtime and the public key.
@@ -22,6 +24,8 @@ class Line(BaseModel):
     ``skipped``: the run's parameters leave the step out.
     ``refused``: the step would not start; data.message says why.
     ``asked``: a gate shows evidence; data.evidence_digest names it.
+    ``round``: a subject's stretch begins anew; data.round counts from 2, data.start is the step it
+    begins with ("": whatever is not as it was), data.reason says why.
     ``approval``: an answer, signed; see :mod:`proctor.records.approvals`.
     ``prev_digest`` is the sha256 of the line before, byte for byte.
     """

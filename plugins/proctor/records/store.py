@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,10 +28,19 @@ from proctor_steps.contract import write_atomically
 
 _NAME = re.compile(r"[A-Za-z0-9_.~:+-]+")
 _FIRST = "0" * 64
+# The part of one subject in a run has a record of its own, so that hundreds of them do not write
+# and read one file. Its run is called <run>~<key>, and its folder is runs/.../<run>/subjects/<key>.
+_SUBJECT = re.compile(r"(?P<whole>.+)~(?P<key>[0-9a-f]{16})")
+_SUBJECTS = "subjects"
 
 
 class RecordError(Exception):
     """A record is missing or damaged; the message names the file and the line."""
+
+
+def subject_key(subject: str) -> str:
+    """A subject's name in ids and folders: subjects may be called anything."""
+    return hashlib.sha256(subject.encode()).hexdigest()[:16]
 
 
 def now() -> str:
@@ -40,21 +50,44 @@ def now() -> str:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The record of one run."""
+    """The record of one run, or of one subject's part in it.
+
+    ``named``: the subject, where it is known without reading the record.
+    """
 
     folder: Path
     pipeline: str
     run: str
+    named: str = ""
+
+    @cached_property
+    def partition(self) -> str:
+        """The subject; "" for a whole run."""
+        if self.named or whole_run(self.run) == self.run or not self.exists():
+            return self.named
+        return self.header().partition
+
+    @property
+    def whole(self) -> RunRecord:
+        """The record of the run that this is a part of; a run is whole itself."""
+        run = whole_run(self.run)
+        return self if run == self.run else RunRecord(self.folder.parents[1], self.pipeline, run)
+
+    def subject(self, name: str) -> RunRecord:
+        """The record of a subject's part in this run, begun or not."""
+        key = subject_key(name)
+        return RunRecord(self.folder / _SUBJECTS / key, self.pipeline, f"{self.run}~{key}", name)
+
+    def subjects(self) -> list[RunRecord]:
+        """The records of all subjects' parts that have begun, in the order of their keys."""
+        folders = [p.parent.parent for p in (self.folder / _SUBJECTS).glob("*/record/lines.jsonl")]
+        parts = [RunRecord(f, self.pipeline, f"{self.run}~{f.name}") for f in sorted(folders)]
+        return [part for part in parts if part.exists()]
 
     @property
     def own(self) -> Path:
         """The folder that only the orchestrator writes to."""
         return self.folder / "record"
-
-    @property
-    def shared_own(self) -> Path:
-        """The same of the run that a subject's part belongs to: what was given when it began."""
-        return self.folder.with_name(whole_run(self.run)) / self.own.name
 
     @property
     def path(self) -> Path:
@@ -63,7 +96,11 @@ class RunRecord:
 
     def exists(self) -> bool:
         """Whether the run has begun: a header that a crash cut short is none."""
-        return self.path.is_file() and b"\n" in self.path.read_bytes()
+        try:
+            with self.path.open("rb") as file:
+                return file.readline().endswith(b"\n")
+        except FileNotFoundError:
+            return False
 
     def append(
         self,
@@ -87,6 +124,7 @@ class RunRecord:
                 kind=kind,
                 run=self.run,
                 step=step,
+                partition=self.partition,
                 attempt=attempt,
                 identity=identity,
                 host=platform.node(),
@@ -174,7 +212,11 @@ class RecordStore:
         for name in (pipeline, run):
             if not _NAME.fullmatch(name) or set(name) <= {"."}:
                 raise ValueError(f"{name!r} is no pipeline or run id ({_NAME.pattern})")
-        return RunRecord(self.home / "runs" / pipeline / run, pipeline, run)
+        part = _SUBJECT.fullmatch(run)
+        if part is None:
+            return RunRecord(self.home / "runs" / pipeline / run, pipeline, run)
+        folder = self.home / "runs" / pipeline / part["whole"] / _SUBJECTS / part["key"]
+        return RunRecord(folder, pipeline, run)
 
     def runs(self) -> list[RunRecord]:
         """Every run that has begun, oldest first."""
@@ -182,6 +224,10 @@ class RecordStore:
         records = [RunRecord(f, f.parent.name, f.name) for f in folders]
         begun = [record for record in records if record.exists()]
         return sorted(begun, key=lambda r: (r.path.stat().st_ctime, r.run))
+
+    def all(self) -> list[RunRecord]:
+        """Every run that has begun, each followed by its subjects' parts."""
+        return [record for run in self.runs() for record in (run, *run.subjects())]
 
     def save_plan(self, plan: Plan) -> None:
         """Keep a plan under its digest."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
 from pydantic import JsonValue
@@ -24,10 +25,13 @@ def summarise(store: RecordStore, record: RunRecord) -> dict[str, Any]:
     lines = record.lines()
     header = record.header()
     plan = store.plan(header.plan_digest)
-    by_step: dict[str, list[Line]] = {}
-    for line in lines:
-        by_step.setdefault(line.step, []).append(line)
-    steps = [_step(step, by_step.get(step.id, [])) for step in plan.steps]
+    by_step = _by_step(record)
+    parts = [_by_step(part) for part in record.subjects()] if plan.partitions else []
+    steps = [
+        _for_subjects(step, parts, by_step) if step.partition else _step(step, by_step[step.id])
+        for step in plan.steps
+        if bool(step.partition) >= bool(record.partition)
+    ]
     return {
         "format": SUMMARY_FORMAT,
         "pipeline": record.pipeline,
@@ -42,6 +46,42 @@ def summarise(store: RecordStore, record: RunRecord) -> dict[str, Any]:
         **figures(plan, by_step),
         "approvals": [x.data.get("answer") for x in lines if x.kind == "approval"],
     }
+
+
+def _by_step(record: RunRecord) -> defaultdict[str, list[Line]]:
+    found: defaultdict[str, list[Line]] = defaultdict(list)
+    for line in record.lines():
+        found[line.step].append(line)
+    return found
+
+
+def _for_subjects(
+    step: PlanStep, parts: list[defaultdict[str, list[Line]]], whole: Mapping[str, list[Line]]
+) -> dict[str, Any]:
+    """A step that is done for each subject: how many are how far, and which failed."""
+    counts: Counter[str] = Counter()
+    failed, attempts = [], 0
+    for part in parts:
+        state, message = step_state(part[step.id])
+        counts[state] += 1
+        attempts += len({line.attempt for line in part[step.id] if line.kind == "attempt"})
+        if state == "failed":
+            failed.append(f"{part[''][0].partition}: {message}")
+    row: dict[str, Any] = {"id": step.id, "state": "pending", "attempts": attempts}
+    row["subjects"] = dict(sorted(counts.items()))
+    over = _newest(whole.get(step.partition, []), "result")
+    if over is not None:
+        row["state"] = "succeeded"
+    else:
+        row["state"] = next((s for s in ("running", "failed") if counts[s]), "pending")
+        row["state"] = "succeeded" if counts and set(counts) <= {"succeeded"} else row["state"]
+    if step.title:
+        row["title"] = step.title
+    if failed:
+        row["message"] = "; ".join(sorted(failed)[:3]) + (
+            f"; {len(failed)} in all" if failed[3:] else ""
+        )
+    return row
 
 
 def figures(plan: Plan, by_step: dict[str, list[Line]]) -> dict[str, list[Any]]:

@@ -156,16 +156,22 @@ class LocalArtifacts:
         """Remove what is staged for an attempt and was not published."""
         remove_tree(self._staged(name))
 
-    def path(self, uri: str) -> Path:
+    def path(self, uri: str, below: str = "") -> Path:
         """The artifact's place on this host: for runtime/ and for local readers only.
+
+        ``below``: of a file or folder in it.
 
         Raises:
             ArtifactError: malformed, or not here.
         """
         name, output = parse_uri(uri)
-        path = self._final(name) / output
+        root = self._final(name) / output
+        path = root / below
         if not path.exists():
-            raise ArtifactError(f"{uri}: no such artifact in {self.root}")
+            what = f"{uri} has no {below!r}" if below else f"{uri}: no such artifact"
+            raise ArtifactError(f"{what} in {self.root}")
+        if below and not path.resolve().is_relative_to(root.resolve()):
+            raise ArtifactError(f"{uri}: {below!r} leads out of it")
         return path
 
     def verify(self, uri: str, sha256: str) -> bool:

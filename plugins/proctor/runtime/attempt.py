@@ -203,7 +203,9 @@ def place_of(source: InputSource, store: LocalArtifacts) -> Path:
     Raises:
         ArtifactError: there is no such artifact.
     """
-    return Path(source.host_path) if source.host_path else store.path(source.uri)
+    if source.host_path:
+        return Path(source.host_path) / source.below
+    return store.path(source.uri, source.below)
 
 
 def now() -> datetime:
@@ -232,6 +234,7 @@ def _contract(
         pipeline=request.pipeline,
         run=request.run,
         step=request.step,
+        partition=request.partition,
         attempt=request.attempt,
         params=params,
         mounts=tuple(mounts),

@@ -31,6 +31,7 @@ class InputSource(RuntimeModel):
     """One read-only input and where a container sees it.
 
     Either an artifact (``uri``), or what the site binds to a logical mount (``host_path``).
+    ``below``: only this file or folder of it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class InputSource(RuntimeModel):
     uri: str = ""
     host_path: str = ""
     mount_path: str
+    below: str = ""
 
 
 class OutputTarget(RuntimeModel):
@@ -70,14 +72,15 @@ class StartRequest(RuntimeModel):
     """All that a runtime needs to start one attempt of one step, or of one service.
 
     ``services``: those that a step uses, name -> the URL of their handle. ``listening``: this is a
-    service; steps of its run reach it under ``step``, its name. ``deadline_seconds`` 0: none, for
-    services only.
+    service; steps of its run reach it under ``step``, its name. ``partition``: the subject.
+    ``deadline_seconds`` 0: none, for services only.
     """
 
     pipeline: str
     run: str
     step: str
     attempt: int
+    partition: str = ""
     image: str
     command: tuple[str, ...]
     params: dict[str, JsonValue] = Field(default_factory=dict)

@@ -7,7 +7,8 @@ It keeps its state in files, so its handles survive processes like any other's, 
                "score.*": {"attempts": [{"outcome": "engine"}, {"outcome": "ok"}]}}}
 
 A step that the script does not name succeeds at once, with one small file in each output. Keys of
-a step: see :class:`FakeStep`. Names are shell patterns; the first that fits counts.
+a step: see :class:`FakeStep`. Names are shell patterns, of a subject's step ``step@subject``, too;
+the first that fits counts.
 """
 
 from __future__ import annotations
@@ -209,7 +210,9 @@ class FakeRuntime:
 
     def _act(self, request: StartRequest) -> FakeStep:
         steps = self._script().steps.items()
-        base = next((s for pattern, s in steps if fnmatchcase(request.step, pattern)), FakeStep())
+        names = (request.step, f"{request.step}@{request.partition}")
+        fits = (s for pattern, s in steps if any(fnmatchcase(name, pattern) for name in names))
+        base = next(fits, FakeStep())
         if not base.attempts:
             return base
         number = request.attempt + self._failed(request)

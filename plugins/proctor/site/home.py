@@ -32,6 +32,8 @@ HOME_VARIABLE = "PROCTOR_HOME"
 RUNTIME_VARIABLE = "PROCTOR_RUNTIME"
 SLOTS_VARIABLE = "PROCTOR_SLOTS"
 PROFILE_FILE = "site.yaml"
+# Airflow keeps its own name of the database from tasks and triggers (airflow/children.py).
+DATABASE_VARIABLE = "PROCTOR_DATABASE"
 
 
 class HomeError(ValueError):
@@ -111,9 +113,9 @@ class Home:
 
     def allow_for_run(self, record: RunRecord, paths: Sequence[Path]) -> None:
         """Allow a run, and only it, to read below these paths (``proctor run --set``)."""
-        record.shared_own.mkdir(parents=True, exist_ok=True)
+        record.whole.own.mkdir(parents=True, exist_ok=True)
         roots = [str(path.resolve()) for path in paths]
-        write_atomically(record.shared_own / "roots.json", json.dumps(roots).encode())
+        write_atomically(record.whole.own / "roots.json", json.dumps(roots).encode())
 
     def source(self, uri: str, record: RunRecord) -> Path:
         """The host path of a ``file://`` parameter.
@@ -125,7 +127,7 @@ class Home:
         """
         path = file_path(uri)
         roots = [Path(p).resolve() for p in self.profile().roots]
-        run_roots = record.shared_own / "roots.json"
+        run_roots = record.whole.own / "roots.json"
         if run_roots.is_file():
             roots += [Path(p) for p in json.loads(run_roots.read_text())]
         real = path.resolve()

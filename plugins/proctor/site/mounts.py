@@ -20,14 +20,14 @@ _FILE = "mounts.json"
 
 def keep(record: RunRecord, given: Mapping[str, str]) -> None:
     """Bind logical mounts for a run, and only for it."""
-    record.shared_own.mkdir(parents=True, exist_ok=True)
+    record.whole.own.mkdir(parents=True, exist_ok=True)
     text = json.dumps(dict(given), sort_keys=True)
-    write_atomically(record.shared_own / _FILE, text.encode())
+    write_atomically(record.whole.own / _FILE, text.encode())
 
 
 def kept(record: RunRecord) -> dict[str, str]:
     """What was bound for this run when it was started."""
-    path = record.shared_own / _FILE
+    path = record.whole.own / _FILE
     return dict(json.loads(path.read_bytes())) if path.is_file() else {}
 
 

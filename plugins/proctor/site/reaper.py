@@ -13,10 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import psycopg2  # type: ignore[import-untyped]
 
+from proctor.airflow import subjects
 from proctor.airflow.attempts import StepRun
+from proctor.airflow.children import left_alone
 from proctor.airflow.cleanup import step_runs
 from proctor.airflow.recorded import LastAttempt, Recorded
+from proctor.plan.model import Plan
 from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.base import EngineError
 from proctor.site.client import AirflowUnavailable
@@ -51,7 +55,8 @@ class Reaper:
             return []
         self._next, self._next_idle, self._changed = now + LOOK_SECONDS, now + IDLE_SECONDS, False
         ended: list[str] = []
-        for record in self.instance.home.records.runs():
+        self._give_up_subjects()
+        for record in self.instance.home.records.all():
             try:
                 ended += self._look_at(record)
             except (
@@ -64,6 +69,14 @@ class Reaper:
             ):
                 continue  # the next look is soon enough
         return ended
+
+    def _give_up_subjects(self) -> None:
+        """Subjects of a run that somebody gave up have nobody to go on for."""
+        try:
+            for dag_id, run_id in left_alone():
+                self.instance.client.give_up(dag_id, run_id)
+        except (psycopg2.Error, AirflowUnavailable, httpx.HTTPError):
+            return
 
     def _look_at(self, record: RunRecord) -> list[str]:
         written = record.path.stat().st_mtime
@@ -90,10 +103,22 @@ class Reaper:
         self, record: RunRecord, running: list[tuple[Recorded, LastAttempt]]
     ) -> Mapping[str, Any]:
         """As Airflow has them; all of them over where somebody deleted the run."""
-        client = self.instance.client
-        if client.run_state(record.pipeline, record.run) is None:
-            return {id: {"state": "removed"} for run, _ in running for id in run.tasks}
-        return client.task_states(record.pipeline, record.run)
+        found: dict[str, dict[str, Any]] = {}
+        for partition in {run.step.partition for run, _ in running}:
+            found |= self._tasks_of(record, running[0][0].plan, partition)
+        return found or {id: {"state": "removed"} for run, _ in running for id in run.tasks}
+
+    def _tasks_of(self, record: RunRecord, plan: Plan, partition: str) -> dict[str, dict[str, Any]]:
+        client, dag_id, run_id, round = self.instance.client, record.pipeline, record.run, 0
+        if partition:
+            round = subjects.rounds(record, partition)[-1].number
+            dag_id, run_id = subjects.dag_id(plan, partition), subjects.run_id(record, round)
+        if client.run_state(dag_id, run_id) is None:
+            return {}
+        tasks = client.task_states(dag_id, run_id)
+        for task in tasks.values():
+            task["generation"] = subjects.generation(round, task["max_tries"])
+        return tasks
 
     def _running(self, record: RunRecord) -> list[tuple[Recorded, LastAttempt]]:
         runs = step_runs(self.instance.home, record, self.instance.runtime)
@@ -104,5 +129,5 @@ def _nobody_follows(run: Recorded, attempt: LastAttempt, tasks: Mapping[str, Any
     """Every task that needs it has ended, or a step's was cleared: that raises its tries."""
     if {tasks.get(id, {}).get("state") for id in run.tasks} <= _ENDED:
         return True
-    allowed = tasks.get(run.step.id, {}).get("max_tries", attempt.generation)
+    allowed = tasks.get(run.step.id, {}).get("generation", attempt.generation)
     return isinstance(run, StepRun) and allowed > attempt.generation

@@ -10,6 +10,7 @@ import typer
 
 from proctor.site.commands import FAILED, HomeOption, console_of, give_up, home_of
 from proctor.site.home import Home
+from proctor.spec.errors import did_you_mean
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,11 +65,16 @@ def show(
     context: typer.Context,
     run: Run = "latest",
     home: HomeOption = None,
+    subject: Annotated[
+        str, typer.Option("--subject", metavar="NAME", help="the part of one subject")
+    ] = "",
     json_: Annotated[bool, typer.Option("--json", help="the record's lines as they are")] = False,
 ) -> None:
     """Show a run's record: parameters, versions, every attempt, every output, every answer."""
     place = home_of(home or context.obj)
     record = _find(place, run)
+    if subject:
+        record = _part(record, subject)
     if json_:
         for line in record.lines():
             typer.echo(line.model_dump_json())
@@ -81,6 +87,8 @@ def show(
         console.print(f"  {name:<11}{escape(text)}", soft_wrap=True, highlight=False)
     console.print(_parameters(header))
     console.print(_attempts(lines))
+    if parts := record.subjects():
+        console.print(_subjects(place, record, parts))
     answers = [line for line in lines if line.kind == "approval"]
     for line in answers:
         console.print(escape(_answer(line)), soft_wrap=True, highlight=False)
@@ -122,6 +130,29 @@ def _find(home: Home, run: str) -> RunRecord:
         return find_run(home, run)
     except LookupError as error:
         give_up(str(error))
+
+
+def _part(record: RunRecord, subject: str) -> RunRecord:
+    part = record.subject(subject)
+    if not part.exists():
+        names = [each.partition for each in record.subjects()]
+        remedy = did_you_mean(subject, names) or "the run has no subjects"
+        give_up(f"{record.pipeline}/{record.run} has no subject {subject!r}: {remedy}")
+    return part
+
+
+def _subjects(home: Home, record: RunRecord, parts: list[RunRecord]) -> Table:
+    """A row for each subject: how far its steps are."""
+    from proctor.records.summary import step_state
+
+    plan = home.records.plan(record.header().plan_digest)
+    steps = [step.id for step in plan.steps if step.partition]
+    table = _table("Subject", *steps)
+    for part in sorted(parts, key=lambda part: part.partition):
+        lines = part.lines()
+        states = [step_state(x for x in lines if x.step == id)[0] for id in steps]
+        table.add_row(*_plain(part.partition, *states))
+    return table
 
 
 def _table(*columns: str) -> Table:

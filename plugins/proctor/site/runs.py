@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg2  # type: ignore[import-untyped]
 from pydantic import JsonValue
 
 from proctor.airflow.approval import APPROVE, announce_unattended
 from proctor.airflow.dag import SPEC_ERRORS, task_ids
+from proctor.airflow.fan_out import look
 from proctor.airflow.recorded import refresh_summary
+from proctor.airflow.subjects import parse_run_id
 from proctor.plan.model import Plan
 from proctor.records.store import RunRecord
 from proctor.records.summary import summarise
@@ -36,6 +40,7 @@ PARSE_SECONDS = 120.0
 # Airflow may mistake a task that is resumed at once for the process that has just asked.
 SETTLE_SECONDS = 3.0
 _ENDED = ("success", "failed")
+NAMES = 8  # of subjects, in one line
 
 
 def new_run_id() -> str:
@@ -54,6 +59,8 @@ def unfinished_run(
     """
     taken, given_up = None, []
     for dag_id, run_id in instance.client.unfinished():
+        if parse_run_id(run_id)[1]:
+            continue  # a subject's, which goes on or ends with the run it belongs to
         record = instance.home.records.run(dag_id, run_id)
         if taken is None and dag_id == plan.pipeline and _same(record, plan, params, bound):
             taken = record
@@ -78,6 +85,7 @@ class View:
     state: str
     tasks: dict[str, dict[str, Any]]
     notes: list[str] = field(default_factory=list)
+    stuck: bool = False
 
     @property
     def asks(self) -> bool:
@@ -127,7 +135,7 @@ class WatchedRun:
                 if view.asks:
                     view.notes += self._answer_gates() if self.yes else self._tell_who_waits()
                 silent_since, changed = None, False
-            except (AirflowUnavailable, httpx.HTTPError) as error:
+            except (AirflowUnavailable, httpx.HTTPError, psycopg2.Error) as error:
                 silent_since = silent_since or time.monotonic()
                 if time.monotonic() - silent_since > SILENCE_SECONDS:
                     problem = f"Airflow does not answer any more: {error}"
@@ -136,6 +144,8 @@ class WatchedRun:
                     show(view)
                 time.sleep(WATCH_SECONDS)
                 continue
+            if view.stuck:
+                self.instance.client.give_up(self.plan.pipeline, self.record.run)
             show(view)
             if view.state in _ENDED:
                 return view.state
@@ -158,7 +168,24 @@ class WatchedRun:
     def _view(self, notes: list[str]) -> View:
         client, pipeline, run = self.instance.client, self.plan.pipeline, self.record.run
         state = client.run_state(pipeline, run) or "unknown"
-        return View(state, client.task_states(pipeline, run), notes)
+        view = View(state, client.task_states(pipeline, run), notes)
+        for step in self.plan.steps:
+            if step.kind == "subjects" and view.tasks.get(step.id, {}).get("state") == "deferred":
+                self._look_at_subjects(view, step.id)
+        return view
+
+    def _look_at_subjects(self, view: View, partition: str) -> None:
+        """Here nobody clears a step: where nothing goes on and too many failed, the run is over."""
+        found = look(self.instance.home, self.record, self.plan, partition)
+        if found.under_way or found.may_go_on(self.plan.fan_in):
+            return
+        view.stuck = True
+        names = ", ".join(found.failed[:NAMES]) + (" ..." if found.failed[NAMES:] else "")
+        view.notes.append(
+            f"{len(found.failed)} of {len(found.failed + found.succeeded)} subjects failed "
+            f"({names}), and nothing else can go on. Mend their data and give the same command: "
+            "what succeeded is taken over"
+        )
 
     def _answer_gates(self) -> list[str]:
         client, said = self.instance.client, []
@@ -192,19 +219,19 @@ class WatchedRun:
 
     def _wait_for_dag(self) -> None:
         """The DAG processor looks for changes every few seconds."""
-        wanted = task_ids(self.plan)
         give_up = time.monotonic() + PARSE_SECONDS
         client, patiently = self.instance.client, self.instance.patiently
-        while not patiently(lambda: client.has_dag(self.plan.pipeline, wanted)):
-            if patiently(lambda: client.has_dag(self.plan.pipeline, {SPEC_ERRORS})):
-                raise AirflowUnavailable(client.dag(self.plan.pipeline)["doc_md"])
-            if time.monotonic() > give_up:
-                log = self.instance.components.log("dag-processor")
-                raise AirflowUnavailable(
-                    f"Airflow did not load the DAG {self.plan.pipeline!r} within "
-                    f"{PARSE_SECONDS:g} s; see {log}"
-                )
-            time.sleep(0.3)
+        for name, wanted in task_ids(self.plan).items():
+            while not patiently(partial(client.has_dag, name, wanted)):
+                if patiently(lambda: client.has_dag(self.plan.pipeline, {SPEC_ERRORS})):
+                    raise AirflowUnavailable(client.dag(self.plan.pipeline)["doc_md"])
+                if time.monotonic() > give_up:
+                    log = self.instance.components.log("dag-processor")
+                    raise AirflowUnavailable(
+                        f"Airflow did not load the DAG {name!r} within {PARSE_SECONDS:g} s; see "
+                        f"{log}"
+                    )
+                time.sleep(0.3)
 
 
 def _named_files(plan: Plan, params: Mapping[str, JsonValue]) -> list[Path]:

@@ -13,7 +13,13 @@ from cryptography.fernet import Fernet
 
 from proctor.runtime import host
 from proctor.shipped import shipped
-from proctor.site.home import HOME_VARIABLE, RUNTIME_VARIABLE, SLOTS_VARIABLE, Home
+from proctor.site.home import (
+    DATABASE_VARIABLE,
+    HOME_VARIABLE,
+    RUNTIME_VARIABLE,
+    SLOTS_VARIABLE,
+    Home,
+)
 
 # Passed on to the components; nothing else of the launcher's environment is.
 _INHERITED = (
@@ -141,5 +147,6 @@ def environment(home: Home, runtime: str, port: int, databases: tuple[str, str])
         HOME_VARIABLE: str(home.path),
         RUNTIME_VARIABLE: runtime,
         SLOTS_VARIABLE: str(os.cpu_count() or 1),
+        DATABASE_VARIABLE: databases[0],
         "PYTHONUNBUFFERED": "1",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -39,7 +39,8 @@ class Checked:
 def verify(home: Home, record: RunRecord) -> list[Checked]:
     """Check the chain of lines, plan, outputs, published files and signatures of a run.
 
-    Every problem is told, not the first. A record whose lines cannot be read ends there.
+    The records of its subjects' parts are checked, too. Every problem is told, not the first. A
+    record whose lines cannot be read ends there.
 
     Raises:
         RecordError: the run has no record at all.
@@ -64,6 +65,9 @@ def verify(home: Home, record: RunRecord) -> list[Checked]:
         checked += pool.map(lambda each: _output(home, *each), outputs)
     checked += _published(home, record, plan)
     checked += _approvals(home, record, plan, lines)
+    for part in record.subjects():
+        of_it = verify(home, part)
+        checked += [replace(each, name=f"{part.partition}: {each.name}") for each in of_it]
     return checked
 
 
@@ -110,6 +114,8 @@ def _published(home: Home, record: RunRecord, plan: Plan) -> Iterator[Checked]:
     """What people take away is still what the step left."""
     store = LocalArtifacts(home.path)
     for step in plan.steps:
+        if bool(step.partition) != bool(record.partition):
+            continue
         outputs = _newest_outputs(record, step)
         for pattern in step.publish:
             output, _, files = pattern.partition("/")

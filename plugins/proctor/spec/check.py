@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from proctor.spec import check_mounts, check_params, check_services, graph
+from proctor.spec import check_mounts, check_params, check_services, check_subjects, graph
 from proctor.spec.check_params import PARAM_NAME
 from proctor.spec.context import Broken, Context
 from proctor.spec.document import DataPath
@@ -226,11 +226,6 @@ def _definitions_exist(context: Context) -> Iterator[Problem]:
                 place = (*path, "next", "if", index, "condition")
                 message = f"there is no condition {branch.condition!r}"
                 yield context.at(place, message, did_you_mean(branch.condition, conditions))
-        partitioned = step.partition or step.per_subject
-        if partitioned and not (pipeline.partition_def or pipeline.per_subject_def):
-            key = "partition" if step.partition else "per_subject"
-            message = f"{step.id!r} runs per subject, but nothing says what the subjects are"
-            yield context.at_key((*path, key), message, "add 'partition_def:'")
 
 
 def _cycles(context: Context) -> Iterator[Problem]:
@@ -254,6 +249,7 @@ RULES = (
     _conditions,
     _definitions_exist,
     check_services.services,
+    check_subjects.subjects,
     _cycles,
     check_params.param_specs,
     check_params.references,

@@ -116,6 +116,11 @@ def next_form(value: Any) -> Any:
     return value
 
 
+def fan_in_form(value: Any) -> Any:
+    """``all`` or ``any_done`` as a mapping; ``{at_least: n}`` stays as it is."""
+    return {"policy": value} if isinstance(value, str) else value
+
+
 def _shown(value: Any) -> str:
     return "a mapping" if isinstance(value, dict) else repr(value)[:60]
 

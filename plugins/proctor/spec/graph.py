@@ -18,21 +18,65 @@ def sources(step: Step) -> set[str]:
 
 
 def edges(pipeline: Pipeline) -> Edges:
-    """Step -> the steps before it, as far as they exist.
+    """Step -> the steps before it, as far as they exist; without those that lead back."""
+    return _graph(pipeline)[0]
 
-    Left out are conditional ``next`` and the ``next`` of a step that one leads to: these two alone
-    may lead back.
+
+def back_edges(pipeline: Pipeline) -> Edges:
+    """Step -> the steps that it leads back to: itself, or one that stands before it.
+
+    Only a conditional ``next``, and the ``next`` of a step that one leads to, may lead back.
     """
+    return _graph(pipeline)[1]
+
+
+def _graph(pipeline: Pipeline) -> tuple[Edges, Edges]:
     ids = {step.id for step in pipeline.steps}
     conditional = _conditional_targets(pipeline)
     before: dict[str, set[str]] = {id: set() for id in ids}
+    back: dict[str, set[str]] = {id: set() for id in ids}
     for step in pipeline.steps:
         served = {id for name in step.services for id in _service_sources(pipeline, name)}
         before[step.id] |= (sources(step) | set(step.after) | served) & ids
         if step.id not in conditional:
             for target in set(step.next.to) & ids:
                 before[target].add(step.id)
-    return {id: tuple(sorted(before[id])) for id in sorted(before)}
+    for step in pipeline.steps:
+        targets = step.next.targets if step.next.branches or step.id in conditional else ()
+        for target in dict.fromkeys(id for id in targets if id in ids):
+            if target == step.id or _stands_before(target, step.id, before):
+                back[step.id].add(target)
+            else:
+                before[target].add(step.id)
+    sort = {id: tuple(sorted(before[id])) for id in sorted(before)}
+    return sort, {id: tuple(sorted(back[id])) for id in sorted(back)}
+
+
+def _stands_before(wanted: str, id: str, before: Mapping[str, set[str]]) -> bool:
+    seen: set[str] = set()
+    todo = list(before[id])
+    while todo:
+        if (other := todo.pop()) == wanted:
+            return True
+        if other not in seen:
+            seen.add(other)
+            todo += before[other]
+    return False
+
+
+def stretches(pipeline: Pipeline, before: Edges) -> dict[str, int]:
+    """Partitioned step -> the number of its stretch, from 1.
+
+    Between two stretches stands a step that waits for all subjects of the first. Every step counts
+    the stretches that are over before it begins.
+    """
+    partitioned = {step.id for step in pipeline.steps if step.partitioned}
+    over: dict[str, int] = {}
+    for id in order(before):
+        over[id] = max(
+            (over[u] + (u in partitioned and id not in partitioned) for u in before[id]), default=0
+        )
+    return {id: over[id] + 1 for id in sorted(partitioned & set(over))}
 
 
 def _service_sources(pipeline: Pipeline, name: str) -> set[str]:
@@ -105,7 +149,7 @@ def reference(pipeline: Pipeline, source: str, target: str) -> DataPath:
     """Path of the value that puts ``source`` before ``target``."""
     for number, step in enumerate(pipeline.steps):
         path: DataPath = ("steps", number)
-        if step.id == source and target in step.next.to:
+        if step.id == source and target in step.next.targets:
             return (*path, "next")
         if step.id != target:
             continue

@@ -28,6 +28,7 @@ from proctor.spec.forms import (
     Whole,
     axis_form,
     either,
+    fan_in_form,
     input_form,
     next_form,
     output_form,
@@ -60,11 +61,15 @@ Source = Annotated[
 
 
 class InputSpec(SpecModel):
-    """A read-only mount. Without ``from`` it is a logical mount that a site binds (MedPerf)."""
+    """A read-only mount. Without ``from`` it is a logical mount that a site binds (MedPerf).
+
+    ``per_subject``: of the source, only the subject's own folder or file.
+    """
 
     source: Source | None = Field(default=None, alias="from")
     mount_path: Text = ""
     type: MountType = "directory"
+    per_subject: Flag = False
 
 
 class OutputSpec(SpecModel):
@@ -197,6 +202,43 @@ class Function(SpecModel):
     command: Command = ()
 
 
+class FanIn(SpecModel):
+    """How many subjects must be done before what follows them may start.
+
+    ``any_done``: all have ended and one at least succeeded. ``at_least``: as many succeeded, and no
+    other is under way.
+    """
+
+    policy: Literal["all", "any_done"] = "all"
+    at_least: Whole | None = Field(default=None, ge=1)
+
+
+class Partition(SpecModel):
+    """What the subjects are: names matched in an output, or what code in a container says.
+
+    ``mount``: they are in what a site binds to it, not in an output.
+    """
+
+    id: Text = ""
+    type: Literal["function", "container", "glob"] | None = None
+    function_name: Text = ""
+    image: Text = ""
+    command: Command = ()
+    source: Source | None = Field(default=None, alias="from")
+    mount: Text = ""
+    glob: Text = "*/"
+    fan_in: Annotated[FanIn, BeforeValidator(fan_in_form), Or({"enum": ["all", "any_done"]})] = (
+        FanIn()
+    )
+
+    @property
+    def kind(self) -> Literal["function", "container", "glob"]:
+        """The type; where it is left out, what the other keys make it."""
+        if self.type:
+            return self.type
+        return "function" if self.function_name else "container" if self.image else "glob"
+
+
 class ParamSpec(SpecModel):
     """A parameter. ``when: run`` is a field of the form; ``when: build`` shapes the graph."""
 
@@ -247,6 +289,11 @@ class Step(SpecModel):
     mem_limit: JsonValue = None
 
     @property
+    def partitioned(self) -> bool:
+        """Whether it runs once for each subject."""
+        return self.partition or self.per_subject
+
+    @property
     def is_approval(self) -> bool:
         """Whether a person, not a container, does this step."""
         return self.approval is not None or self.type == "manual_approval"
@@ -279,8 +326,15 @@ class Pipeline(SpecModel):
     services: dict[str, Service] = Field(default_factory=dict)
     schedule: Text = ""
     conditions: tuple[Function, ...] = ()
-    partition_def: Function | None = None
-    per_subject_def: Function | None = None
+    partition_def: Partition | None = None
+    per_subject_def: Partition | None = None
+
+    @property
+    def subjects(self) -> tuple[DataPath, Partition] | None:
+        """What says which subjects there are, and its path in the file."""
+        if self.partition_def:
+            return ("partition_def",), self.partition_def
+        return (("per_subject_def",), self.per_subject_def) if self.per_subject_def else None
 
     _document: Document = PrivateAttr(default_factory=lambda: Document("<memory>"))
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())
