@@ -188,6 +188,14 @@ def _about(step: PlanStep) -> list[str]:
         lines.append(f"approval: {step.gate.question}")
     elif step.image:
         lines.append(f"{step.image}: {' '.join(step.command)}")
+    if step.partition:
+        lines.append("for each subject" + (f", {step.limit} at a time" if step.limit else ""))
+    if step.decision:
+        for branch in step.decision.branches:
+            asked = f"if {branch.condition.id}" if branch.condition else "else"
+            lines.append(f"{asked}: {', '.join(branch.targets)}")
+    if step.leads_back_to:
+        lines.append(f"then back to {step.leads_back_to}")
     if step.upstream:
         lines.append(f"after {', '.join(step.upstream)}")
     if step.required_approvals:

@@ -33,6 +33,11 @@ _log = logging.getLogger(__name__)
 class StepRun(Recorded):
     """A step in its run."""
 
+    @property
+    def attempts(self) -> int:
+        """How often it was tried in its run, in all rounds."""
+        return self._last_attempt().number
+
     def check_plan(self) -> None:
         """The plan is the one the run began with.
 

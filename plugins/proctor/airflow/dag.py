@@ -13,9 +13,11 @@ from airflow.sdk.exceptions import AirflowFailException
 from proctor.airflow import begin, instance, subjects
 from proctor.airflow.approval import ApprovalGate
 from proctor.airflow.begin import BeginOperator
+from proctor.airflow.branching import DecisionOperator, JoinOperator
 from proctor.airflow.fan_out import SubjectsOperator
 from proctor.airflow.operator import StepOperator
 from proctor.airflow.stop import StopOperator
+from proctor.airflow.subjects import MOST_SUBJECTS
 from proctor.plan import model
 from proctor.plan.compile import load_plan
 from proctor.plan.params import ParamErrors
@@ -89,12 +91,14 @@ def dag_of(plan: model.Plan) -> DAG:
 def stretch_dag(plan: model.Plan, partition: str) -> DAG:
     """The DAG of what is done for each subject: one run for each, started by the pipeline's own."""
     title = plan.title or plan.pipeline
+    waits = any(step.kind == "decision" for step in plan.part(partition).steps)
     dag = DAG(
         dag_id=subjects.dag_id(plan, partition),
         dag_display_name=f"{title}: each subject",
         description=f"Each run is one subject's way through {partition} of {plan.pipeline}.",
         # More than the host has room for: what waits for a slot is waited for by few.
-        max_active_runs=instance.slots() * ACTIVE_SUBJECTS,
+        # Those that may wait for a person for days must not stand in the others' way.
+        max_active_runs=MOST_SUBJECTS if waits else instance.slots() * ACTIVE_SUBJECTS,
         **_settings(),
     )
     with dag:
@@ -185,6 +189,10 @@ def _task(plan: model.Plan, step: model.PlanStep, group: TaskGroup | None) -> Ba
         "plan": plan,
         "step_id": step.id,
     }
+    if step.kind == "decision":
+        return DecisionOperator(trigger_rule="none_failed", **common)
+    if step.kind == "join":
+        return JoinOperator(trigger_rule="none_failed", **common)
     if step.kind == "subjects":
         # It waits for the others, and so takes no slot from them.
         return SubjectsOperator(trigger_rule="none_failed", **common)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from proctor.plan.model import Plan, PlanStep, selected
 from proctor.records.approvals import ApprovalInvalid, SigningKey, valid_answer
 from proctor.records.store import RunRecord
+from proctor.records.summary import step_state
 from proctor.site.home import Home
 from proctor_steps.contract import Approval, digest
 
@@ -50,6 +51,11 @@ def gathered(record: RunRecord, partition: str) -> list[str]:
     return [str(subject) for subject in done]
 
 
+def was_skipped(record: RunRecord, step: str) -> bool:
+    """Whether a step was left out, and not run since."""
+    return step_state(line for line in record.lines() if line.step == step)[0] == "skipped"
+
+
 def evidence_digest(record: RunRecord, plan: Plan, gate: PlanStep) -> str:
     """Digest of all that led to a gate: every output of every step that it waits for.
 
@@ -66,6 +72,9 @@ def evidence_digest(record: RunRecord, plan: Plan, gate: PlanStep) -> str:
             continue
         for subject, part in _parts(record, step):
             named = [step.id, subject] if subject else [step.id]
+            if was_skipped(part, step.id):
+                outputs.append([*named, "left out"])
+                continue
             outputs += [[*named, o.name, output_of(part, step.id, o.name)[1]] for o in step.outputs]
     return digest(outputs)
 

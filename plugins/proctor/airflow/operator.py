@@ -11,6 +11,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from proctor.airflow import instance, subjects
 from proctor.airflow.attempts import StepRun
+from proctor.airflow.branching import send_back
+from proctor.airflow.decisions import check_chosen
 from proctor.airflow.evidence import StepRefused, StepSkipped
 from proctor.airflow.faults import faults_told
 from proctor.airflow.triggers import StepTrigger, deadline_passed
@@ -53,6 +55,7 @@ class StepOperator(BaseOperator):
         try:
             run.check_plan()
             run.check_selected()
+            check_chosen(run)
             taken = run.take_up_or_start()
         except StepSkipped as skipped:
             raise AirflowSkipException(str(skipped)) from None
@@ -61,7 +64,7 @@ class StepOperator(BaseOperator):
                 run.refuse(str(refused))
             raise AirflowFailException(str(refused)) from None
         if isinstance(taken, Outcome):
-            return self._told(taken)
+            return self._told(run, taken)
         return self._wait(run, taken)
 
     def resume(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
@@ -124,10 +127,12 @@ class StepOperator(BaseOperator):
                 kind="deadline", message=f"not done within its deadline of {limit:g} s; stopped"
             )
         self._copy_log(run, handle)
-        return self._told(run.finish(handle, failure))
+        return self._told(run, run.finish(handle, failure))
 
-    def _told(self, outcome: Outcome) -> dict[str, Any]:
+    def _told(self, run: StepRun, outcome: Outcome) -> dict[str, Any]:
         if outcome.failure is None:
+            if start := run.step.leads_back_to:
+                send_back(run, start, f"{run.step.id}, attempt {run.attempts}")
             return {"outputs": outcome.outputs}
         words = f"{_WORDS[outcome.failure.kind]}: {outcome.failure.message}"
         if outcome.failure.kind == "engine":

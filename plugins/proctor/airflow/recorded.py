@@ -20,6 +20,7 @@ from proctor.airflow.evidence import (
     covered,
     gathered,
     output_of,
+    was_skipped,
 )
 from proctor.airflow.reuse import source_versions
 from proctor.airflow.subjects import folder_name
@@ -223,6 +224,8 @@ class Recorded:
                 if not selected(self.plan.step(source.step), params):
                     continue
                 for subject, record in self._records_of(source):
+                    if was_skipped(record, source.step):
+                        continue
                     uri, sha256 = output_of(record, source.step, source.output)
                     if self.step.required_approvals:
                         self._check_approved(source, uri, sha256)

@@ -12,10 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import JsonValue
 
 from proctor.plan.model import (
+    Branch,
+    Condition,
+    Decision,
     FanIn,
     Gate,
     Input,
@@ -31,6 +35,7 @@ from proctor.plan.model import (
 from proctor.plan.params import resolve_params
 from proctor.plan.refused import refused
 from proctor.spec import graph
+from proctor.spec import model as spec
 from proctor.spec.document import DataPath
 from proctor.spec.errors import Problem, SpecErrors
 from proctor.spec.load import load_pipeline
@@ -55,6 +60,7 @@ LONGEST_ID = 250
 # The step that says which subjects there are; `subjects-1` has its first stretch done for each.
 LIST_SUBJECTS = "list-subjects"
 STRETCH = "subjects-"
+NEXT = "next-"  # and a step's id: what follows that one
 
 _FILLED_IN = re.compile(r"\$\{(params|matrix)\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -96,6 +102,15 @@ def compile(pipeline: Pipeline, build_params: Mapping[str, JsonValue] | None = N
         fan_in=_fan_in(pipeline),
     )
     return plan
+
+
+def _condition(item: spec.Condition) -> Condition:
+    found: dict[str, Any] = {"id": item.id, "function": item.function_name}
+    for name, test in (("files", item.files), ("value", item.value)):
+        if test:
+            of = {"step": test.of.step, "output": test.of.output}
+            found[name] = test.model_dump(exclude={"of"}) | {"of": of}
+    return Condition.model_validate(found)
 
 
 def _fan_in(pipeline: Pipeline) -> FanIn:
@@ -145,6 +160,7 @@ class _Compiler:
         self.pipeline = pipeline
         self.build = build
         self.before = graph.edges(pipeline)
+        self.back = graph.back_edges(pipeline)
         self.spec = {step.id: step for step in pipeline.steps}
         self.number = {step.id: number for number, step in enumerate(pipeline.steps)}
         self.problems: list[Problem] = []
@@ -171,6 +187,7 @@ class _Compiler:
         for id in graph.order(self.before):
             for cell in self.cells[id]:
                 step = self._step(self.spec[id], cell)
+                self._decide(step)
                 if len(step.id) > LONGEST_ID:
                     message = f"the id of a plan step would have {len(step.id)} characters"
                     self._problem(id, ("matrix",), message, f"Airflow takes {LONGEST_ID} at most")
@@ -215,7 +232,7 @@ class _Compiler:
             id=f"{step.id}.{name}" if name else step.id,
             step=step.id,
             cell=name,
-            kind="approval" if step.is_approval else "container",
+            kind=self._kind(step),
             title=str(self._fill(step.title, cell)),
             image="" if step.is_approval else str(self._fill(step.image, cell)),
             command=tuple(str(self._fill(word, cell)) for word in step.command),
@@ -234,6 +251,7 @@ class _Compiler:
             services=tuple(sorted(set(step.services))),
             partition=self.stretch.get(step.id, ""),
             limit=(step.limit or 0) if step.partitioned else 0,
+            leads_back_to="" if step.next.branches else next(iter(self.back[step.id]), ""),
             reuse=self._reuse(step, required),
             network=step.network,
             exclusive=step.exclusive,
@@ -243,6 +261,41 @@ class _Compiler:
         own = {planned.id} if step.is_approval else set()
         self.gates[planned.id] = frozenset(own | set(planned.required_approvals))
         return planned
+
+    # --- what follows ----------------------------------------------------------------------------
+
+    def _decide(self, step: PlanStep) -> None:
+        """The plan step that says, behind one with a conditional ``next``, what is done next."""
+        following = self.spec[step.step].next
+        if not following.branches:
+            return
+        name = f"{NEXT}{step.id}"
+        if name in self.spec:
+            self._problem(name, ("id",), f"{name!r} is the id of what decides there", "rename")
+        conditions = {item.id: item for item in self.pipeline.conditions}
+        found = [
+            Branch(condition=_condition(conditions[b.condition]), targets=b.target)
+            for b in following.branches
+        ]
+        if set(following.otherwise) - {step.id}:
+            found.append(Branch(condition=None, targets=following.otherwise))
+        targets = {target for branch in found for target in branch.targets}
+        back = targets & set(self.back[step.id])
+        self.done[name] = PlanStep(
+            id=name,
+            step=name,
+            kind="decision",
+            title=f"What follows: {step.label}",
+            upstream=(step.id,),
+            decision=Decision(
+                branches=tuple(found), back=tuple(sorted(back)), wait_seconds=following.wait
+            ),
+            required_approvals=self._required((step.id,)),
+            partition=step.partition,
+            reuse="never",
+            deadline_seconds=0,
+        )
+        self.gates[name] = self.gates[step.id]
 
     # --- subjects --------------------------------------------------------------------------------
 
@@ -296,6 +349,12 @@ class _Compiler:
             if not step.partition and set(inside) & set(step.upstream):
                 known = {"upstream": tuple(sorted({*step.upstream, name}))}
                 self.done[id] = step.model_copy(update=known)
+
+    @staticmethod
+    def _kind(step: Step) -> Literal["approval", "container", "join"]:
+        if step.is_approval:
+            return "approval"
+        return "join" if step.type == "dummy" else "container"
 
     # --- services --------------------------------------------------------------------------------
 
@@ -401,6 +460,10 @@ class _Compiler:
         ids = {source.step for item in inputs for source in item.sources}
         ids |= {source.step for source in evidence}
         ids |= {id for name in step.services for id in self.services[name].upstream}
+        for id in self.before[step.id]:
+            asked = self.spec[id].next
+            if asked.branches and step.id in asked.targets:
+                ids.add(f"{NEXT}{id}")
         for before in set(self.before[step.id]) - graph.sources(step):
             for other in self._agreeing(before, cell):
                 name = other.name()

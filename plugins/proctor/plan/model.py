@@ -106,6 +106,53 @@ class Gate(PlanModel):
     timeout_seconds: float = 0
 
 
+class FilesTest(PlanModel):
+    """How many files of an output a pattern matches; empty ones do not count."""
+
+    of: Source
+    glob: str
+    at_least: int = 1
+    at_most: int | None = None
+
+
+class ValueTest(PlanModel):
+    """What a value in a JSON file of an output is."""
+
+    of: Source
+    file: str
+    key: str = ""
+    equals: JsonValue = None
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class Condition(PlanModel):
+    """What a decision asks; one of the three."""
+
+    id: str
+    files: FilesTest | None = None
+    value: ValueTest | None = None
+    function: str = ""
+
+
+class Branch(PlanModel):
+    """Where a run goes when a condition holds; the one without a condition, when none does."""
+
+    condition: Condition | None
+    targets: tuple[str, ...]
+
+
+class Decision(PlanModel):
+    """Branches in order. Where none counts, they are looked at again after ``wait_seconds``.
+
+    ``back``: those targets with which a subject begins another round.
+    """
+
+    branches: tuple[Branch, ...]
+    back: tuple[str, ...] = ()
+    wait_seconds: float = 60.0
+
+
 class PlanStep(PlanModel):
     """One task. ``id`` is ``step`` or, for a member of a matrix, ``step.cell``.
 
@@ -118,7 +165,9 @@ class PlanStep(PlanModel):
     id: str
     step: str
     cell: str = ""
-    kind: Literal["container", "approval", "stop", "service", "subjects"] = "container"
+    kind: Literal["container", "approval", "stop", "service", "subjects", "decision", "join"] = (
+        "container"
+    )
     title: str = ""
     image: str = ""
     command: tuple[str, ...] = ()
@@ -128,6 +177,8 @@ class PlanStep(PlanModel):
     upstream: tuple[str, ...] = ()
     select: tuple[Select, ...] = ()
     gate: Gate | None = None
+    decision: Decision | None = None
+    leads_back_to: str = ""
     required_approvals: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     cache: bool = False

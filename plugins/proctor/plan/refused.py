@@ -11,9 +11,11 @@ from proctor.spec.model import Pipeline, Service, Step
 
 def refused(pipeline: Pipeline) -> Iterator[Problem]:
     """One problem for each use of something that does not work yet."""
-    for key in ("schedule", "conditions"):
-        if getattr(pipeline, key):
-            yield _not_yet(pipeline, (key,))
+    if pipeline.schedule:
+        yield _not_yet(pipeline, ("schedule",))
+    for number, item in enumerate(pipeline.conditions):
+        if item.function_name:
+            yield _not_yet(pipeline, ("conditions", number, "function_name"), "a function does")
     if pipeline.subjects and pipeline.subjects[1].kind == "function":
         yield _not_yet(pipeline, pipeline.subjects[0], "a function that names the subjects does")
     for number, step in enumerate(pipeline.steps):
@@ -24,10 +26,6 @@ def refused(pipeline: Pipeline) -> Iterator[Problem]:
 def _step(pipeline: Pipeline, path: DataPath, step: Step) -> Iterator[Problem]:
     if step.review:
         yield _not_yet(pipeline, (*path, "review"))
-    if step.type == "dummy":
-        yield _not_yet(pipeline, (*path, "type"), "steps of type dummy do")
-    if step.next.branches:
-        yield _not_yet(pipeline, (*path, "next"), "a conditional 'next' does")
     if step.runs_on != "local":
         at = pipeline.where(*path, "runs_on")
         message = f"there is no host or queue {step.runs_on!r}: steps run on this machine only"

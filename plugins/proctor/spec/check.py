@@ -8,7 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from proctor.spec import check_mounts, check_params, check_services, check_subjects, graph
+from proctor.spec import (
+    check_conditions,
+    check_mounts,
+    check_params,
+    check_services,
+    check_subjects,
+    graph,
+)
 from proctor.spec.check_params import PARAM_NAME
 from proctor.spec.context import Broken, Context
 from proctor.spec.document import DataPath
@@ -204,30 +211,6 @@ def _unknown_step(context: Context, path: DataPath, id: str) -> Problem:
     return context.at(path, f"there is no step {id!r}", did_you_mean(id, context.index))
 
 
-def _conditions(context: Context) -> Iterator[Problem]:
-    seen: set[str] = set()
-    for index, item in enumerate(context.pipeline.conditions):
-        path: DataPath = ("conditions", index)
-        if not item.id:
-            yield context.at(path, "the condition has no 'id'", "add 'id:'")
-        elif item.id in seen:
-            message = f"the condition {item.id!r} is here twice"
-            yield context.at((*path, "id"), message, "rename one of them")
-        seen.add(item.id)
-
-
-def _definitions_exist(context: Context) -> Iterator[Problem]:
-    pipeline = context.pipeline
-    conditions = [item.id for item in pipeline.conditions]
-    for number, step in enumerate(pipeline.steps):
-        path: DataPath = ("steps", number)
-        for index, branch in enumerate(step.next.branches):
-            if branch.condition not in conditions and "conditions" not in context.broken.top:
-                place = (*path, "next", "if", index, "condition")
-                message = f"there is no condition {branch.condition!r}"
-                yield context.at(place, message, did_you_mean(branch.condition, conditions))
-
-
 def _cycles(context: Context) -> Iterator[Problem]:
     for cycle in graph.cycles(graph.edges(context.pipeline)):
         path = graph.reference(context.pipeline, cycle[-2], cycle[-1])
@@ -246,8 +229,7 @@ RULES = (
     check_params.host_paths,
     _outputs_exist,
     _steps_exist,
-    _conditions,
-    _definitions_exist,
+    check_conditions.conditions,
     check_services.services,
     check_subjects.subjects,
     _cycles,

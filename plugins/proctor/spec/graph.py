@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from proctor.spec.document import DataPath
 from proctor.spec.model import Pipeline, Step
@@ -44,7 +44,7 @@ def _graph(pipeline: Pipeline) -> tuple[Edges, Edges]:
     for step in pipeline.steps:
         targets = step.next.targets if step.next.branches or step.id in conditional else ()
         for target in dict.fromkeys(id for id in targets if id in ids):
-            if target == step.id or _stands_before(target, step.id, before):
+            if stands_before(target, step.id, before):
                 back[step.id].add(target)
             else:
                 before[target].add(step.id)
@@ -52,9 +52,10 @@ def _graph(pipeline: Pipeline) -> tuple[Edges, Edges]:
     return sort, {id: tuple(sorted(back[id])) for id in sorted(back)}
 
 
-def _stands_before(wanted: str, id: str, before: Mapping[str, set[str]]) -> bool:
+def stands_before(wanted: str, id: str, before: Mapping[str, Collection[str]]) -> bool:
+    """Whether a step is another itself, or stands before it."""
     seen: set[str] = set()
-    todo = list(before[id])
+    todo = [id]
     while todo:
         if (other := todo.pop()) == wanted:
             return True

@@ -192,14 +192,37 @@ class Service(SpecModel):
         return {item.source.step for item in self.inputs.values() if item.source}
 
 
-class Function(SpecModel):
-    """Code of the spec's author: MedPerf's function, or a command in a container."""
+class FilesTest(SpecModel):
+    """Files of an output: ``glob`` matches one at least, or as many as said. Empty ones count not.
+
+    ``of`` is an output of a step; of the subject's own, where that runs per subject.
+    """
+
+    of: Source
+    glob: Text = "**/*"
+    at_least: Whole = Field(default=1, ge=0)
+    at_most: Whole | None = Field(default=None, ge=0)
+
+
+class ValueTest(SpecModel):
+    """A value in a JSON file of an output. ``key``: names and places in lists, joined by dots."""
+
+    of: Source
+    file: Text
+    key: Text = ""
+    equals: JsonValue = None
+    at_least: Number | None = None
+    at_most: Number | None = None
+
+
+class Condition(SpecModel):
+    """What a conditional ``next`` asks: files, a value, or a function in a container (MedPerf)."""
 
     id: Text = ""
-    type: Literal["function", "container"] = "function"
+    type: Literal["function"] | None = None
     function_name: Text = ""
-    image: Text = ""
-    command: Command = ()
+    files: FilesTest | None = None
+    value: ValueTest | None = None
 
 
 class FanIn(SpecModel):
@@ -325,7 +348,7 @@ class Pipeline(SpecModel):
     steps: tuple[Step, ...] = Field(min_length=1)
     services: dict[str, Service] = Field(default_factory=dict)
     schedule: Text = ""
-    conditions: tuple[Function, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     partition_def: Partition | None = None
     per_subject_def: Partition | None = None
 
