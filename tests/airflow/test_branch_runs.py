@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from airflow_site import Site
-from test_subjects import child, script, starts
+from test_subject_runs import child, script, starts
 
 from proctor.airflow.subjects import rounds
 
