@@ -17,6 +17,8 @@ _MODULES = {
     "accuracy score": "accuracy.score",
     "report html": "report.html",
     "submission package": "submission.package",
+    "medperf subjects": "medperf.subjects",
+    "medperf conditions": "medperf.conditions",
     "selfcheck act": "selfcheck",
     "selfcheck serve": "selfcheck_serve",
 }

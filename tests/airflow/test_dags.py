@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from airflow.sdk import TriggerRule
 
-from proctor.airflow.dag import build, dag_of, nearest_upstream, task_ids
+from proctor.airflow.dag import build, dag_of, dags_of, nearest_upstream, task_ids
 from proctor.plan.compile import load_plan
 from proctor.plan.model import Plan, PlannedService, PlanStep
 from proctor.shipped import shipped
 from proctor.site.home import Registered
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def plan_of(upstream: dict[str, tuple[str, ...]]) -> Plan:
@@ -35,7 +37,7 @@ def test_a_stop_waits_for_each_of_its_steps_and_hides_no_failure() -> None:
     )
     plan = Plan(pipeline="p", steps=(early, other, late, stop), services=(service,))
     dag = dag_of(plan)
-    assert set(dag.task_ids) == task_ids(plan)
+    assert set(dag.task_ids) == task_ids(plan)[plan.pipeline]
     stops = dag.get_task("stop-s")
     assert stops.upstream_task_ids == {"early", "late"}
     assert stops.trigger_rule == TriggerRule.ALL_DONE
@@ -58,7 +60,8 @@ def test_a_shipped_pipeline_is_one_dag(name: str) -> None:
     plan = load_plan(shipped("pipeline_specs") / f"{name}.yaml")
     dag = dag_of(plan)
     assert dag.dag_id == name
-    assert set(dag.task_ids) == task_ids(plan) == {step.id for step in plan.steps} | {"begin"}
+    assert task_ids(plan) == {name: {step.id for step in plan.steps} | {"begin"}}
+    assert set(dag.task_ids) == task_ids(plan)[name]
     # What a gate's answer lets through can be reached only through the gate.
     assert dag.get_task("package").upstream_task_ids == {"approve"}
     assert {p.name for p in plan.params} == set(dag.params)
@@ -75,13 +78,13 @@ def test_the_same_plan_gives_the_same_dag() -> None:
 def test_a_broken_spec_is_a_dag_that_says_so(tmp_path: Path) -> None:
     spec = tmp_path / "broken.yaml"
     spec.write_text("pipeline: broken\nsteps: 7\n")
-    dag = build(Registered("broken", spec, {}))
+    dag = build(Registered("broken", spec, {}))[0]
     assert dag.task_ids == ["spec-errors"]
     assert f"{spec}:2:8" in str(dag.doc_md)
 
 
 def test_a_spec_that_is_gone_is_a_dag_that_says_so(tmp_path: Path) -> None:
-    dag = build(Registered("gone", tmp_path / "gone.yaml", {}))
+    dag = build(Registered("gone", tmp_path / "gone.yaml", {}))[0]
     assert dag.task_ids == ["spec-errors"]
     assert "gone.yaml" in str(dag.doc_md)
 
@@ -93,6 +96,20 @@ def test_a_fault_of_ours_takes_only_its_own_pipeline(
         raise RuntimeError("boom")
 
     monkeypatch.setattr("proctor.airflow.dag.dag_of", fail)
-    dag = build(Registered("demo", shipped("pipeline_specs") / "demo.yaml", {}))
+    dag = build(Registered("demo", shipped("pipeline_specs") / "demo.yaml", {}))[0]
     assert dag.task_ids == ["spec-errors"]
     assert "boom" in str(dag.doc_md)
+
+
+def test_a_pipeline_of_subjects_is_two_dags() -> None:
+    plan = load_plan(ROOT / "tests" / "golden" / "specs" / "loop.yaml")
+    dags = {dag.dag_id: dag for dag in dags_of(plan)}
+    assert {name: set(dag.task_ids) for name, dag in dags.items()} == task_ids(plan)
+    assert set(dags) == {"loop", "loop.subjects-1"}
+    each = dags["loop.subjects-1"]
+    assert {t.task_id: t.upstream_task_ids for t in each.tasks} == {
+        "check": set(),
+        "next-check": {"check"},
+        "compare": {"next-check"},
+        "roll-back": {"next-check"},
+    }

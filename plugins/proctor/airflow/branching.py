@@ -18,6 +18,7 @@ from proctor.airflow.faults import faults_told
 from proctor.airflow.triggers import SETTLE_SECONDS
 from proctor.plan.model import Plan
 from proctor.records.store import RecordError
+from proctor.runtime.base import EngineError
 
 
 class DecisionOperator(BaseOperator):
@@ -110,6 +111,9 @@ class DecisionTrigger(BaseTrigger):
             except (StepRefused, RecordError) as refused:
                 yield TriggerEvent({"refused": str(refused)})  # type: ignore[no-untyped-call]
                 return
+            except EngineError as error:
+                self.log.warning("the engine does not answer: %s", error)
+                seen = Look(None)
             if seen != last:
                 for words in seen.words:
                     self.log.info(words)

@@ -40,6 +40,7 @@ from proctor.runtime.base import (
     StartRequest,
 )
 from proctor.runtime.hashes import FileHashes
+from proctor.runtime.host import own_image
 from proctor.site import mounts
 from proctor.site.home import Home, HomeError, SourceRefused
 from proctor_steps.contract import digest, write_atomically
@@ -161,7 +162,7 @@ class Recorded:
             partition=self.record.partition,
             attempt=attempt,
             image=image,
-            command=tuple(str(resolve(word, params)) for word in step.command),
+            command=self._command(image, params),
             params=resolved,
             inputs=tuple(source for source, _ in inputs),
             outputs=tuple(
@@ -181,6 +182,14 @@ class Recorded:
             seed=step.seed,
         )
         return request, self._identity(request, image_identity, inputs, services or {})
+
+    def _command(self, image: str, params: Mapping[str, JsonValue]) -> tuple[str, ...]:
+        """The step's; an image that knows no contract is told the subject as MedPerf tells it."""
+        words = tuple(str(resolve(word, params)) for word in self.step.command)
+        subject = self.record.partition
+        if not subject or own_image(image) is not None:
+            return words
+        return (*words, "--partition", subject)
 
     def _identity(
         self,

@@ -60,6 +60,9 @@ LONGEST_ID = 250
 # The step that says which subjects there are; `subjects-1` has its first stretch done for each.
 LIST_SUBJECTS = "list-subjects"
 STRETCH = "subjects-"
+# Where MedPerf's functions lie, and how long one look at a condition may take.
+FUNCTIONS = "additional_files"
+FUNCTION_SECONDS = 300.0
 NEXT = "next-"  # and a step's id: what follows that one
 
 _FILLED_IN = re.compile(r"\$\{(params|matrix)\.([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -281,11 +284,21 @@ class _Compiler:
             found.append(Branch(condition=None, targets=following.otherwise))
         targets = {target for branch in found for target in branch.targets}
         back = targets & set(self.back[step.id])
+        functions = [b.condition.function for b in found if b.condition and b.condition.function]
+        asked: dict[str, Any] = {}
+        if functions:
+            asked = {
+                "image": OWN_STEPS,
+                "command": ("medperf", "conditions"),
+                "params": {"functions": functions},
+                "inputs": self._function_inputs(),
+            }
         self.done[name] = PlanStep(
             id=name,
             step=name,
             kind="decision",
             title=f"What follows: {step.label}",
+            **asked,
             upstream=(step.id,),
             decision=Decision(
                 branches=tuple(found), back=tuple(sorted(back)), wait_seconds=following.wait
@@ -293,9 +306,21 @@ class _Compiler:
             required_approvals=self._required((step.id,)),
             partition=step.partition,
             reuse="never",
-            deadline_seconds=0,
+            deadline_seconds=FUNCTION_SECONDS,
         )
         self.gates[name] = self.gates[step.id]
+
+    def _function_inputs(self) -> tuple[Input, ...]:
+        """What a function beside the file may look at: its module, and every logical mount."""
+        types: dict[str, Literal["directory", "file"]] = {FUNCTIONS: "directory"}
+        for step in self.pipeline.steps:
+            for name, (_, item) in step.all_inputs.items():
+                if item.source is None:
+                    types[name] = item.type
+        return tuple(
+            Input(name=name, mount_path=f"{IN}/{name}", type=kind, bound=name)
+            for name, kind in sorted(types.items())
+        )
 
     # --- subjects --------------------------------------------------------------------------------
 
@@ -314,14 +339,23 @@ class _Compiler:
         if given.mount:
             bound = (Input(name="data", mount_path=f"{IN}/data", bound=given.mount),)
         upstream = tuple(sorted({source.step for item in bound for source in item.sources}))
-        own = given.kind == "glob"
+        if given.kind == "function":
+            bound = self._function_inputs()
+            first = [s for s in self.done.values() if s.partition == f"{STRETCH}1"]
+            inside = {s.id for s in first}
+            upstream = tuple(sorted({id for s in first for id in s.upstream} - inside))
+        image, command, params = {
+            "glob": (OWN_STEPS, ("subjects", "list"), {"glob": given.glob}),
+            "function": (OWN_STEPS, ("medperf", "subjects"), {"function": given.function_name}),
+            "container": (given.image, given.command, {}),
+        }[given.kind]
         self.done[LIST_SUBJECTS] = PlanStep(
             id=LIST_SUBJECTS,
             step=LIST_SUBJECTS,
             title="List the subjects",
-            image=OWN_STEPS if own else given.image,
-            command=("subjects", "list") if own else given.command,
-            params={"glob": given.glob} if own else {},
+            image=image,
+            command=command,
+            params=params,
             inputs=bound,
             outputs=(PlannedOutput(name="subjects", mount_path=f"{OUT}/subjects"),),
             upstream=upstream,

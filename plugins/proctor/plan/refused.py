@@ -13,11 +13,6 @@ def refused(pipeline: Pipeline) -> Iterator[Problem]:
     """One problem for each use of something that does not work yet."""
     if pipeline.schedule:
         yield _not_yet(pipeline, ("schedule",))
-    for number, item in enumerate(pipeline.conditions):
-        if item.function_name:
-            yield _not_yet(pipeline, ("conditions", number, "function_name"), "a function does")
-    if pipeline.subjects and pipeline.subjects[1].kind == "function":
-        yield _not_yet(pipeline, pipeline.subjects[0], "a function that names the subjects does")
     for number, step in enumerate(pipeline.steps):
         yield from _step(pipeline, ("steps", number), step)
     yield from _shared(pipeline)

@@ -156,6 +156,11 @@ class LocalArtifacts:
         """Remove what is staged for an attempt and was not published."""
         remove_tree(self._staged(name))
 
+    def forget(self, name: AttemptName) -> None:
+        """Remove all that an attempt left which no record names, as one that only looked."""
+        for place in (self._staged(name), self._final(name)):
+            remove_tree(place)
+
     def path(self, uri: str, below: str = "") -> Path:
         """The artifact's place on this host: for runtime/ and for local readers only.
 

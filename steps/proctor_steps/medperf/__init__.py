@@ -1,0 +1,1 @@
+"""MedPerf's functions (``module.function`` beside a workflow file), called in a container."""
