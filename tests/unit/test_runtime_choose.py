@@ -43,13 +43,13 @@ def test_what_was_asked_for_is_taken(no_engine, tmp_path):
 
 
 def test_auto_with_an_engine_takes_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "_prepare", lambda images, say: None)
+    monkeypatch.setattr(module, "_prepare", lambda images, say, local: None)
     runtime, reason = choose("auto", tmp_path, OWN)
     assert runtime.name == "docker" and "engine answers" in reason
 
 
 def test_a_build_that_fails_is_the_reason(monkeypatch, tmp_path):
-    def fail(images, say):
+    def fail(images, say, local):
         raise EngineError("pip could not download the packages")
 
     monkeypatch.setattr(module, "_prepare", fail)

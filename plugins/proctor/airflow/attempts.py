@@ -303,6 +303,8 @@ def _result_data(outcome: Outcome, handle: Handle) -> dict[str, Any]:
         "image_digest": handle.image_digest,
         "started_at": handle.started_at,
     }
+    if handle.local_image:
+        data["local_image"] = handle.local_image
     if failure:
         data |= {"kind": failure.kind, "message": failure.message}
     if result:

@@ -151,7 +151,8 @@ class Recorded:
         image = str(resolve(step.image, params))
         inputs = list(self._inputs(step.inputs))
         try:
-            image_identity = self.runtime.identity(image)
+            local = self.home.profile().images.get(image, "")
+            image_identity = self.runtime.identity(image, local)
             resolved, sources = self._sources(resolved)
         except (RequestRefused, SourceRefused, HomeError) as error:
             raise StepRefused(str(error)) from error
@@ -162,6 +163,7 @@ class Recorded:
             partition=self.record.partition,
             attempt=attempt,
             image=image,
+            local_image=local,
             command=self._command(image, params),
             params=resolved,
             inputs=tuple(source for source, _ in inputs),

@@ -22,14 +22,13 @@ from proctor.airflow.evidence import StepRefused
 from proctor.airflow.recorded import LastAttempt, Recorded
 from proctor.plan.model import PlannedService
 from proctor.runtime.base import EngineError, Handle, Listening, RequestRefused, StartRequest, State
-from proctor.runtime.failure import how_it_ended
+from proctor.runtime.failure import how_it_ended, last_words
 from proctor_steps.contract import digest
 
 FIRST_LOOK_SECONDS = 0.1
 LONGEST_LOOK_SECONDS = 1.0
 # The log of a service is told at its end only, and no more than this of it.
 LOG_LINES = 400
-_LAST_LINES = 5
 
 _log = logging.getLogger(__name__)
 
@@ -179,19 +178,21 @@ class ServiceRun(Recorded):
         with self._held():
             if not self._recorded_end(handle.attempt):
                 self.runtime.stop(handle)
-                late += _last_words(self.runtime.tail(handle))
+                late += last_words(self.runtime.tail(handle))
                 self._finish(handle, {"state": "failed", "message": late})
         return late
 
     def _record_end(self, handle: Handle, state: State) -> str:
         """Write down how it ended by itself, and remove what is left of it; the words."""
         tail = self.runtime.tail(handle)
-        words = how_it_ended(state) + _last_words(tail)
+        words = how_it_ended(state) + last_words(tail)
         self._finish(handle, {"state": "failed", "message": words})
         return words
 
     def _finish(self, handle: Handle, data: dict[str, Any]) -> None:
         told = data | {"image": handle.image, "image_digest": handle.image_digest}
+        if handle.local_image:
+            told["local_image"] = handle.local_image
         identity = self._identity_of(handle)
         self._append("result", attempt=handle.attempt, identity=identity, data=told)
         self._append("attempt", attempt=handle.attempt, data={"status": "finished"})
@@ -215,8 +216,3 @@ class ServiceRun(Recorded):
             yield
         finally:
             os.close(handle)
-
-
-def _last_words(tail: tuple[str, ...]) -> str:
-    lines = [line.strip()[:500] for line in tail if line.strip()][-_LAST_LINES:]
-    return f"; its last lines: {' | '.join(lines)}" if lines else ""

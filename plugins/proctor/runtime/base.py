@@ -71,6 +71,7 @@ class Listening(RuntimeModel):
 class StartRequest(RuntimeModel):
     """All that a runtime needs to start one attempt of one step, or of one service.
 
+    ``image``: as the spec names it; ``local_image``: what the site runs for it, if it says so.
     ``services``: those that a step uses, name -> the URL of their handle. ``listening``: this is a
     service; steps of its run reach it under ``step``, its name. ``partition``: the subject.
     ``deadline_seconds`` 0: none, for services only.
@@ -82,6 +83,7 @@ class StartRequest(RuntimeModel):
     attempt: int
     partition: str = ""
     image: str
+    local_image: str = ""
     command: tuple[str, ...]
     params: dict[str, JsonValue] = Field(default_factory=dict)
     inputs: tuple[InputSource, ...] = ()
@@ -114,6 +116,7 @@ class Handle(RuntimeModel):
     attempt: int
     folder: str
     image: str = ""
+    local_image: str = ""
     image_digest: str = ""
     started_at: str = ""
     deadline_at: str = ""
@@ -225,8 +228,10 @@ class Runtime(Protocol):
     def fingerprint(self) -> dict[str, Any]:
         """What of this host and engine shapes a measurement (CPU model, kernel, versions)."""
 
-    def identity(self, image: str) -> str:
+    def identity(self, image: str, local: str = "") -> str:
         """What the image is here: its digest or, for processes, that of code and packages.
+
+        ``local``: the ``name@sha256:...`` that the site runs for it.
 
         Raises:
             RequestRefused: no such image here; the message says how to get it.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from proctor.runtime import host
@@ -33,9 +34,15 @@ def make(kind: str, home: Path) -> Runtime:
 
 
 def choose(
-    kind: str, home: Path, images: Iterable[str], say: Callable[[str], None] = print
+    kind: str,
+    home: Path,
+    images: Iterable[str],
+    say: Callable[[str], None] = print,
+    local: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Runtime, str]:
     """The runtime for a run that needs these images, and in words why it is that one.
+
+    ``local``: what the site runs for images of specs, by their name.
 
     With ``docker`` and ``auto`` the project's images are built where they are missing; ``say``
     gets a line at each stage of that.
@@ -47,13 +54,13 @@ def choose(
     if kind != "auto":
         runtime = make(kind, home)
         if kind == "docker":
-            _prepare(images, say)
+            _prepare(images, say, local)
         elif kind == "process":
             for image in sorted(images):
                 runtime.identity(image)
         return runtime, f"asked for; {runtime.describe()}"
     try:
-        _prepare(images, say)
+        _prepare(images, say, local)
     except (EngineError, RequestRefused) as error:
         why = str(error)
     else:
@@ -71,7 +78,7 @@ def choose(
     return runtime, f"no containers: {why}; {runtime.describe()}"
 
 
-def _prepare(images: Iterable[str], say: Callable[[str], None]) -> None:
+def _prepare(images: Iterable[str], say: Callable[[str], None], local: Mapping[str, str]) -> None:
     """An engine that answers, with every image: the project's built, others already there.
 
     Raises:
@@ -85,4 +92,4 @@ def _prepare(images: Iterable[str], say: Callable[[str], None]) -> None:
     builder.build([name for name in own.values() if name is not None], say)
     runtime = make("docker", Path())
     for image in own:
-        runtime.identity(image)
+        runtime.identity(image, local.get(image, ""))

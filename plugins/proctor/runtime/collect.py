@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.attempt import Attempt, now, stamp
 from proctor.runtime.base import Failure, Handle, Outcome, State
 from proctor.runtime.failure import BadResult, check_outputs, classify, read_result
-from proctor_steps.contract import Result
+from proctor_steps.contract import Output, Result, tree_digest
 
 STOP_FILE = "stop.json"
 # A waiter's clock may ring a little before the deadline as the handle spells it.
@@ -32,8 +33,12 @@ def settle(
     *,
     log_tail: Sequence[str] = (),
     deadline_passed: bool = False,
+    foreign: bool = False,
 ) -> Outcome:
-    """The outcome of an ended attempt, kept in its folder so that asking again gives the same."""
+    """The outcome of an ended attempt, kept in its folder so that asking again gives the same.
+
+    ``foreign``: its image need not write a result; what is in its outputs is looked at here.
+    """
     known = attempt.outcome()
     if known is not None:
         return known
@@ -45,6 +50,7 @@ def settle(
         cancelled=cancelled,
         deadline_passed=deadline_passed or late,
         log_tail=log_tail,
+        foreign=foreign,
     )
     outcome = _outcome(attempt, store, handle, failure, result)
     attempt.discard_secrets()
@@ -62,13 +68,27 @@ def _outcome(
 ) -> Outcome:
     told = result if isinstance(result, Result) else None
     names = [output.name for output in handle.outputs]
-    if failure is None and told is not None:
+    if failure is None:
         places = {name: store.staged(attempt.name, name) for name in names}
-        problems = check_outputs(told, names, places)
+        found, problems = (told, check_outputs(told, names, places)) if told else _found(places)
         if not problems:
-            return Outcome(result=told, outputs=store.publish(attempt.name, names))
+            return Outcome(result=found, outputs=store.publish(attempt.name, names))
         failure = Failure(kind="step", message="; ".join(problems))
     return Outcome(failure=failure, result=told)
+
+
+def _found(places: Mapping[str, Path]) -> tuple[Result, list[str]]:
+    """The result of an image that writes none: its outputs as they are, and what is wrong."""
+    outputs, problems = [], []
+    for name, place in places.items():
+        try:
+            sha256, size = tree_digest(place)
+        except (OSError, ValueError) as error:
+            problems.append(f"output {name!r}: {error}")
+            continue
+        kind = "inode/directory" if place.is_dir() else "application/octet-stream"
+        outputs.append(Output(name=name, media_type=kind, sha256=sha256, bytes=size))
+    return Result(status="ok", outputs=tuple(outputs)), problems
 
 
 def _stopped(attempt: Attempt, handle: Handle) -> tuple[bool, bool]:

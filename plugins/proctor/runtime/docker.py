@@ -8,6 +8,7 @@ removed before it was collected.
 from __future__ import annotations
 
 import math
+import signal
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ import docker.errors
 from docker.models.containers import Container
 
 from proctor.runtime import container as given
-from proctor.runtime import host, images, network, probe, processes
+from proctor.runtime import host, images, local_image, network, probe, processes
 from proctor.runtime.artifacts import AttemptName, LocalArtifacts
 from proctor.runtime.attempt import Attempt, deadline, stamp
 from proctor.runtime.base import (
@@ -43,6 +44,7 @@ from proctor.runtime.logfile import split_lines
 # How timeout(1) says that the step's time was over.
 _TIMED_OUT = 124
 _SLACK = timedelta(seconds=1)
+_SIGNALS = frozenset(signal.valid_signals())
 _ENGINE_PID = Path("/var/run/docker.pid")
 # What the engine says where the command or a device, not the engine, is wrong.
 _REFUSALS = (
@@ -74,7 +76,7 @@ class DockerRuntime:
     def start(self, request: StartRequest) -> Handle:
         """See :class:`~proctor.runtime.base.Runtime`."""
         attempt = Attempt.of(self.home, request)
-        image_id = self._image_id(request.image)
+        image_id = self.identity(request.image, request.local_image)
         with attempt.lock(), network.ready_for(attempt, request):
             found = self._container(attempt)
             if found is None or not (attempt.folder / "request.json").exists():
@@ -161,6 +163,7 @@ class DockerRuntime:
             handle,
             self.poll(handle),
             log_tail=() if found is None else _tail(found),
+            foreign=host.own_image(handle.image) is None,
             deadline_passed=found is not None and _timed_out(found, handle),
         )
 
@@ -192,9 +195,9 @@ class DockerRuntime:
         engine = {name: info.get(name, "") for name in names}
         return {"runtime": self.name, "engine": engine, **host.fingerprint()}
 
-    def identity(self, image: str) -> str:
+    def identity(self, image: str, local: str = "") -> str:
         """See :class:`~proctor.runtime.base.Runtime`."""
-        return self._image_id(image)
+        return local_image.id_of(image, local) if local else self._image_id(image)
 
     def ours(self) -> list[Handle]:
         """See :class:`~proctor.runtime.base.Runtime`."""
@@ -277,6 +280,7 @@ class DockerRuntime:
             attempt=request.attempt,
             folder=str(attempt.folder),
             image=request.image,
+            local_image=request.local_image,
             image_digest=str(found.attrs["Image"]),
             started_at=stamp(started),
             deadline_at=deadline(started, request.deadline_seconds),
@@ -334,7 +338,8 @@ def _state(found: Container, attempt: Attempt) -> State:
     code, oom = int(told["ExitCode"]), bool(told["OOMKilled"])
     if code and not oom and attempt.read(STOP_FILE) is None and _engine_died(told):
         return State(phase="gone")
-    if code > 128:
+    # A shell, and the engine's init, add 128 to a signal; 255 is somebody's own exit code.
+    if code - 128 in _SIGNALS:
         return State(phase="exited", signal=code - 128, out_of_memory=oom)
     return State(phase="exited", exit_code=code, out_of_memory=oom)
 

@@ -96,15 +96,25 @@ def classify(
     cancelled: bool = False,
     deadline_passed: bool = False,
     log_tail: Sequence[str] = (),
+    foreign: bool = False,
 ) -> Failure | None:
     """Why an ended attempt failed; ``None`` where it exited with 0 and its result says ``ok``.
 
     ``cancelled`` and ``deadline_passed``: somebody asked for its end, or its time was over. A step
-    that had succeeded before the request reached it has still succeeded.
+    that had succeeded before the request reached it has still succeeded. ``foreign``: its image
+    knows no result, so its exit code is its word. That does not count where it was told to end,
+    which many programs answer with 0, or where the kernel killed a part of it for its memory.
     """
     if state.phase == "running":
         raise ValueError("a running attempt cannot be judged; stop it or wait for its end")
     if state.exit_code == 0 and isinstance(result, Result) and result.status == "ok":
+        return None
+    silent = foreign and result is None
+    if (
+        silent
+        and state.exit_code == 0
+        and not (cancelled or deadline_passed or state.out_of_memory)
+    ):
         return None
     if state.out_of_memory:
         return _failure("out_of_memory", _OUT_OF_MEMORY, result)
@@ -116,6 +126,9 @@ def classify(
         return _failure("engine", _LOST, None)
     if state.signal is not None:
         return _by_signal(state.signal, log_tail)
+    if silent:
+        ended = f"it ended with exit code {state.exit_code}"
+        return _failure("step", f"{ended}{last_words(log_tail)}", None)
     return _by_result(state, result, log_tail)
 
 
@@ -159,6 +172,12 @@ def _by_result(state: State, result: Result | BadResult | None, log_tail: Sequen
 def _failure(kind: FailureKind, message: str, result: Result | BadResult | None) -> Failure:
     told = result.message if isinstance(result, Result) else ""
     return Failure(kind=kind, message=f"{message} ({told})" if told else message)
+
+
+def last_words(log_tail: Sequence[str], lines: int = 5) -> str:
+    """The end of a log, to be put behind a message; "" where it says nothing."""
+    said = [line.strip()[:500] for line in log_tail if line.strip()][-lines:]
+    return f"; its last lines: {' | '.join(said)}" if said else ""
 
 
 def _last_words(log_tail: Sequence[str]) -> str:

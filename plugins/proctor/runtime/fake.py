@@ -37,6 +37,7 @@ from proctor.runtime.base import (
 )
 from proctor.runtime.collect import STOP_FILE, note_stop, settle
 from proctor.runtime.failure import read_progress
+from proctor.runtime.host import own_image
 from proctor.runtime.logfile import read_log, tail
 from proctor_steps import contract
 from proctor_steps.contract import Finding, Output, Progress, Result, tree_digest
@@ -179,8 +180,9 @@ class FakeRuntime:
     def collect(self, handle: Handle) -> Outcome:
         """See :class:`~proctor.runtime.base.Runtime`."""
         attempt = Attempt.of(self.home, handle)
-        state = self.poll(handle)
-        return settle(attempt, self.store, handle, state, log_tail=tail(attempt.log))
+        state, foreign = self.poll(handle), own_image(handle.image) is None
+        said = tail(attempt.log)
+        return settle(attempt, self.store, handle, state, log_tail=said, foreign=foreign)
 
     def remove(self, handle: Handle) -> None:
         """See :class:`~proctor.runtime.base.Runtime`."""
@@ -198,9 +200,10 @@ class FakeRuntime:
         """See :class:`~proctor.runtime.base.Runtime`."""
         return {"runtime": self.name, **self._script().fingerprint}
 
-    def identity(self, image: str) -> str:
+    def identity(self, image: str, local: str = "") -> str:
         """See :class:`~proctor.runtime.base.Runtime`."""
-        return self._script().identities.get(image, f"fake:{image}")
+        name = local or image
+        return self._script().identities.get(name, f"fake:{name}")
 
     def _script(self) -> FakeScript:
         try:
@@ -286,7 +289,8 @@ class FakeRuntime:
             attempt=request.attempt,
             folder=str(attempt.folder),
             image=request.image,
-            image_digest=self.identity(request.image),
+            local_image=request.local_image,
+            image_digest=self.identity(request.image, request.local_image),
             started_at=stamp(started),
             deadline_at=deadline(started, request.deadline_seconds),
             outputs=request.outputs,

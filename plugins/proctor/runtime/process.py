@@ -158,7 +158,7 @@ class ProcessRuntime:
         """See :class:`~proctor.runtime.base.Runtime`."""
         return {"runtime": self.name, **host.fingerprint()}
 
-    def identity(self, image: str) -> str:
+    def identity(self, image: str, local: str = "") -> str:
         """See :class:`~proctor.runtime.base.Runtime`."""
         own = host.own_image(image)
         if own is None:

@@ -278,7 +278,8 @@ def _choose(console: Console, wanted: str, home: Home, images: set[str]) -> str:
     from proctor.runtime.choose import choose
 
     try:
-        runtime, reason = choose(wanted, home.path, images, console.print)
+        local = home.profile().images
+        runtime, reason = choose(wanted, home.path, images, console.print, local)
     except (EngineError, RequestRefused, ValueError) as error:
         give_up(str(error))
     console.print(f"Runtime   {runtime.name}: {reason}", soft_wrap=True, highlight=False)

@@ -1,0 +1,94 @@
+"""An image that is not Proctor's: a stand-in for one that prepares chest X-rays.
+
+It has an entrypoint of its own, knows nothing of a contract, and does with files what such an image
+does, without anything that the local base lacks. Made without a registry.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from proctor.runtime import base_image, images
+
+NAME = "example/chestxray-standin:1"
+
+# Takes a script's name, or any command.
+ENTRY = """\
+#!/bin/sh
+echo "stand-in: $*"
+case "$1" in
+  prepare|sanity_check|statistics) exec python3 "/project/$1.py" ;;
+  *) exec "$@" ;;
+esac
+"""
+PREPARE = """\
+import csv, hashlib, json, pathlib
+root = pathlib.Path("/mlcommons/volumes")
+classes = json.loads((root / "parameters/parameters_file.yaml").read_text())["labels_list"]
+with open(root / "raw_labels/labels.csv") as file:
+    rows = list(csv.DictReader(file))
+for row in rows:
+    pixels = (root / "raw_data" / (row["Image ID"] + ".png")).read_bytes()
+    label = classes.index(row["Label"])
+    seen = {"pixels": hashlib.sha256(pixels).hexdigest(), "label": label}
+    (root / "data" / (row["Image ID"] + ".npy")).write_text(json.dumps(seen))
+    (root / "labels" / (row["Image ID"] + ".npy")).write_text(json.dumps({"label": label}))
+print(len(rows), "images prepared")
+"""
+SANITY_CHECK = """\
+import json, pathlib
+root = pathlib.Path("/mlcommons/volumes")
+classes = json.loads((root / "parameters/parameters_file.yaml").read_text())["labels_list"]
+data, labels = (sorted(p.name for p in (root / n).iterdir()) for n in ("data", "labels"))
+assert data and data == labels, "labels and images should have identical names"
+for path in (root / "labels").iterdir():
+    assert json.loads(path.read_text())["label"] < len(classes), "no such class: " + path.name
+print("sane")
+"""
+STATISTICS = """\
+import json, pathlib
+root = pathlib.Path("/mlcommons/volumes")
+classes = json.loads((root / "parameters/parameters_file.yaml").read_text())["labels_list"]
+labels = [json.loads(p.read_text())["label"] for p in (root / "labels").iterdir()]
+count = {name: labels.count(index) for index, name in enumerate(classes)}
+made = {"num_cases": len(list((root / "data").iterdir())), "labels_count": count}
+with open(root / "statistics/statistics.yaml", "w") as file:
+    json.dump(made, file)
+"""
+DOCKERFILE = """\
+ARG BASE_IMAGE
+FROM ${BASE_IMAGE}
+COPY project /project
+WORKDIR /project
+ENTRYPOINT ["/bin/sh", "/project/entry"]
+CMD ["prepare"]
+"""
+
+
+@contextmanager
+def stand_in(client: Any) -> Iterator[str]:
+    """The image's id, while it is needed."""
+    base = base_image.find_or_make(client, images.cache_folder(), print)
+    context = io.BytesIO()
+    files = {
+        "Dockerfile": DOCKERFILE,
+        "project/entry": ENTRY,
+        "project/prepare.py": PREPARE,
+        "project/sanity_check.py": SANITY_CHECK,
+        "project/statistics.py": STATISTICS,
+    }
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text.encode())
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    context.seek(0)
+    images._run_build(client, context, NAME, {"BASE_IMAGE": base}, {}, lambda line: None)
+    try:
+        yield str(client.images.get(NAME).id)
+    finally:
+        client.images.remove(NAME, force=True)
