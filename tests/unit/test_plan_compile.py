@@ -30,6 +30,7 @@ GOLDEN = [
     SPECS / "services.yaml",
     SPECS / "subjects.yaml",
     SPECS / "loop.yaml",
+    SPECS / "medperf-loop.yaml",
 ]
 
 
@@ -187,13 +188,12 @@ def test_medperf_line() -> None:
     assert statistics.outputs[0].type == "file"
 
 
-def test_medperf_loop_is_understood_and_refused() -> None:
-    with pytest.raises(SpecErrors) as caught:
-        load_plan(SPECS / "medperf-loop.yaml")
-    text = str(caught.value)
-    for words in ("would share the directory 'output_path'",):
-        assert words in text
-    assert all(problem.at.line > 1 for problem in caught.value.problems)
+def test_medperf_loop_shares_its_directories() -> None:
+    plan = load_plan(SPECS / "medperf-loop.yaml")
+    extract = plan.step("extract")
+    assert extract.shares and extract.reuse == "never" and extract.partition == "subjects-1"
+    assert [(i.shared, i.mount_path) for i in extract.inputs] == [("output_path", "/prep/data")]
+    assert [(o.name, o.shared) for o in extract.outputs] == [("output_path", True)]
 
 
 def test_two_steps_of_one_name() -> None:

@@ -60,7 +60,8 @@ def evidence_digest(record: RunRecord, plan: Plan, gate: PlanStep) -> str:
     """Digest of all that led to a gate: every output of every step that it waits for.
 
     Not of the evidence page alone: a run measured anew after the answer is not what was approved,
-    even where nobody made the page anew.
+    even where nobody made the page anew. A directory that steps share counts by its name alone: the
+    steps behind the gate change it, too.
 
     Raises:
         StepRefused: a step that the run selected has no recorded output.
@@ -75,7 +76,9 @@ def evidence_digest(record: RunRecord, plan: Plan, gate: PlanStep) -> str:
             if was_skipped(part, step.id):
                 outputs.append([*named, "left out"])
                 continue
-            outputs += [[*named, o.name, output_of(part, step.id, o.name)[1]] for o in step.outputs]
+            for output in step.outputs:
+                held = "shared" if output.shared else output_of(part, step.id, output.name)[1]
+                outputs.append([*named, output.name, held])
     return digest(outputs)
 
 

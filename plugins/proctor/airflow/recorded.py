@@ -168,7 +168,7 @@ class Recorded:
             params=resolved,
             inputs=tuple(source for source, _ in inputs),
             outputs=tuple(
-                OutputTarget(name=o.name, mount_path=o.mount_path, shared=o.shared)
+                OutputTarget(name=o.name, mount_path=o.mount_path, type=o.type, shared=o.shared)
                 for o in step.outputs
             ),
             sources=tuple(sources),
@@ -231,8 +231,12 @@ class Recorded:
         for wanted in inputs:
             if wanted.bound:
                 yield self._bound(wanted)
+            if wanted.shared:
+                yield self._shared(wanted), "shared"
             for source in wanted.sources:
                 if not selected(self.plan.step(source.step), params):
+                    continue
+                if wanted.shared:
                     continue
                 for subject, record in self._records_of(source):
                     if was_skipped(record, source.step):
@@ -270,6 +274,20 @@ class Recorded:
             raise StepRefused(f"{name} has no folder or file {subject!r}: {error}") from error
         seen = f"{whole.mount_path}/{place.name}" if place.is_file() else whole.mount_path
         return whole.model_copy(update={"below": subject, "mount_path": seen}), sha256
+
+    def _shared(self, wanted: Input) -> InputSource:
+        """A directory that steps share, once those that it is named after are done."""
+        for source in wanted.sources:
+            for subject, record in self._records_of(source):
+                line = record.last("result", source.step)
+                good = line is not None and line.data.get("state") == "succeeded"
+                if not (good or was_skipped(record, source.step)):
+                    who = f" of {subject}" if subject else ""
+                    raise StepRefused(
+                        f"step {source.step!r}{who} has not succeeded in this run, and this one "
+                        "works on what it leaves; clear it and let it run"
+                    )
+        return InputSource(name=wanted.name, shared=wanted.shared, mount_path=wanted.mount_path)
 
     def _bound(self, wanted: Input) -> tuple[InputSource, str]:
         """What the site binds to a logical mount, with its digest; the same in the whole run."""

@@ -33,7 +33,7 @@ from proctor.plan.model import (
     Source,
 )
 from proctor.plan.params import resolve_params
-from proctor.plan.refused import refused
+from proctor.plan.refused import refused, shared_outputs
 from proctor.spec import graph
 from proctor.spec import model as spec
 from proctor.spec.document import DataPath
@@ -164,6 +164,7 @@ class _Compiler:
         self.build = build
         self.before = graph.edges(pipeline)
         self.back = graph.back_edges(pipeline)
+        self.shared = shared_outputs(pipeline)
         self.spec = {step.id: step for step in pipeline.steps}
         self.number = {step.id: number for number, step in enumerate(pipeline.steps)}
         self.problems: list[Problem] = []
@@ -320,6 +321,9 @@ class _Compiler:
         return tuple(
             Input(name=name, mount_path=f"{IN}/{name}", type=kind, bound=name)
             for name, kind in sorted(types.items())
+        ) + tuple(
+            Input(name=name, mount_path=f"{IN}/{name}", shared=name)
+            for name in sorted(self.shared - set(types))
         )
 
     # --- subjects --------------------------------------------------------------------------------
@@ -360,7 +364,13 @@ class _Compiler:
             outputs=(PlannedOutput(name="subjects", mount_path=f"{OUT}/subjects"),),
             upstream=upstream,
             required_approvals=self._required(upstream),
-            reuse="within_run" if self._required(upstream) else "across_runs",
+            reuse=(
+                "never"
+                if any(item.shared for item in bound)
+                else "within_run"
+                if self._required(upstream)
+                else "across_runs"
+            ),
         )
         for number in sorted({int(name.removeprefix(STRETCH)) for name in self.stretch.values()}):
             self._stretch(f"{STRETCH}{number}")
@@ -460,6 +470,7 @@ class _Compiler:
                 fan_in=self._fans_in(item.source.step, cell),
                 type=output.type,
                 per_subject=item.per_subject,
+                shared=item.source.output if self._is_shared(item.source) else "",
             )
 
     def _fans_in(self, source: str, cell: Cell) -> bool:
@@ -520,7 +531,12 @@ class _Compiler:
     def _outputs(self, step: Step) -> Iterator[PlannedOutput]:
         for name, (_, item) in sorted(step.all_outputs.items()):
             place = item.mount_path or f"{OUT}/{name}"
-            yield PlannedOutput(name=name, mount_path=place, type=item.type)
+            shared = name in step.mounts.output_volumes and name in self.shared
+            yield PlannedOutput(name=name, mount_path=place, type=item.type, shared=shared)
+
+    def _is_shared(self, source: SourceRef) -> bool:
+        volumes = self.spec[source.step].mounts.output_volumes
+        return source.output in volumes and source.output in self.shared
 
     def _gate(self, step: Step, evidence: tuple[Source, ...]) -> Gate | None:
         if not step.is_approval:
@@ -541,6 +557,11 @@ class _Compiler:
         """What measures, and what stands behind a person's answer, belongs to its run."""
         if step.is_approval:
             return "never"
+        if self._shares(step):
+            if step.reuse not in (None, "never"):
+                message = f"{step.id!r} works in a directory that other steps change, too"
+                self._problem(step.id, ("reuse",), message, "write never, or leave it out")
+            return "never"
         if required and step.reuse == "across_runs":
             message = (
                 f"{step.id!r} stands behind the approval {required[0]!r}, given in one run only"
@@ -549,6 +570,12 @@ class _Compiler:
             self._problem(step.id, ("reuse",), message, remedy)
         kept: Reuse = "within_run" if step.exclusive or required else "across_runs"
         return step.reuse or kept
+
+    def _shares(self, step: Step) -> bool:
+        read = (item.source for _, item in step.all_inputs.values())
+        return bool(set(step.mounts.output_volumes) & self.shared) or any(
+            self._is_shared(source) for source in read if source
+        )
 
     def _fill(self, value: JsonValue, cell: Cell) -> JsonValue:
         """Fill in cells and build parameters; run parameters stay for the run."""

@@ -58,7 +58,8 @@ class Input(PlanModel):
     """A read-only mount. ``mount_path`` is where a container sees it.
 
     ``bound``: the logical mount that a site binds; such an input has no sources. ``per_subject``:
-    the subject's own folder or file of the source, and no other.
+    the subject's own folder or file of the source, and no other. ``shared``: the name of a
+    directory that steps of the run share; it can be written to, and its sources only give order.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Input(PlanModel):
     fan_in: bool = False
     type: Literal["directory", "file"] = "directory"
     bound: str = ""
+    shared: str = ""
     per_subject: bool = False
 
 
@@ -193,6 +195,11 @@ class PlanStep(PlanModel):
     exclusive: bool = False
     deadline_seconds: float = 3600.0
     seed: int = 0
+
+    @property
+    def shares(self) -> bool:
+        """Whether it works in directories that other steps work in, too."""
+        return any(o.shared for o in self.outputs) or any(i.shared for i in self.inputs)
 
     @property
     def label(self) -> str:

@@ -15,7 +15,11 @@ def refused(pipeline: Pipeline) -> Iterator[Problem]:
         yield _not_yet(pipeline, ("schedule",))
     for number, step in enumerate(pipeline.steps):
         yield from _step(pipeline, ("steps", number), step)
-    yield from _shared(pipeline)
+    shared = shared_outputs(pipeline)
+    for number, step in enumerate(pipeline.steps):
+        yield from _in_place(pipeline, ("steps", number), step.id, step, shared)
+    for name, service in pipeline.services.items():
+        yield from _in_place(pipeline, ("services", name), name, service, shared)
 
 
 def _step(pipeline: Pipeline, path: DataPath, step: Step) -> Iterator[Problem]:
@@ -27,42 +31,40 @@ def _step(pipeline: Pipeline, path: DataPath, step: Step) -> Iterator[Problem]:
         yield Problem(at, message, "write 'local' or leave it out")
 
 
-def _shared(pipeline: Pipeline) -> Iterator[Problem]:
-    """MedPerf's workflows give one directory to all outputs of one name, and write inputs in place.
+def shared_outputs(pipeline: Pipeline) -> set[str]:
+    """Names of MedPerf's output volumes that are one directory for several steps, or subjects.
 
-    Running them with separate directories would give them something else, so they are refused.
+    There, all outputs of one name are the same directory of the host, and steps write in place.
     """
-    owner: dict[str, str] = {}
-    for number, step in enumerate(pipeline.steps):
-        for name in step.mounts.output_volumes:
-            if name in owner:
-                at = pipeline.where_key("steps", number, "mounts", "output_volumes", name)
-                message = f"{step.id!r} and {owner[name]!r} would share the directory {name!r}"
-                remedy = "shared directories do not work yet; give each output its own name"
-                yield Problem(at, message, remedy)
-            owner.setdefault(name, step.id)
-        yield from _in_place(pipeline, ("steps", number), step.id, step)
-    for name, service in pipeline.services.items():
-        yield from _in_place(pipeline, ("services", name), name, service)
+    users: dict[str, int] = {}
+    for step in pipeline.steps:
+        for name, item in step.mounts.output_volumes.items():
+            if item.type == "directory":
+                users[name] = users.get(name, 0) + (2 if step.partitioned else 1)
+    return {name for name, count in users.items() if count > 1}
 
 
 def _in_place(
-    pipeline: Pipeline, path: DataPath, id: str, reader: Step | Service
+    pipeline: Pipeline, path: DataPath, id: str, reader: Step | Service, shared: set[str]
 ) -> Iterator[Problem]:
-    taken: dict[str, str] = {}
-    for below, name, place in _places(reader):
-        if place in taken:
+    taken: dict[str, tuple[str, str]] = {}
+    for below, name, place, volume in _places(reader, shared):
+        other, held = taken.setdefault(place, (name, volume))
+        if other != name and not (volume and volume == held):
             at = pipeline.where(*path, *below)
-            message = f"{taken[place]!r} and {name!r} of {id!r} have the same place {place}"
+            message = f"{other!r} and {name!r} of {id!r} have the same place {place}"
             yield Problem(at, message, "give each mount a place of its own")
-        taken.setdefault(place, name)
 
 
-def _places(reader: Step | Service) -> Iterator[tuple[DataPath, str, str]]:
+def _places(reader: Step | Service, shared: set[str]) -> Iterator[tuple[DataPath, str, str, str]]:
+    """Path in the file, name, place, and the shared directory that it is ("": none)."""
     for name, (path, item) in reader.all_inputs.items():
-        yield path, name, item.mount_path or f"/proctor/in/{name}"
+        volume = item.source.output if item.source else ""
+        place = item.mount_path or f"/proctor/in/{name}"
+        yield path, name, place, volume if volume in shared else ""
     for name, (path, output) in reader.all_outputs.items() if isinstance(reader, Step) else ():
-        yield path, name, output.mount_path or f"/proctor/out/{name}"
+        place = output.mount_path or f"/proctor/out/{name}"
+        yield path, name, place, name if name in shared else ""
 
 
 def _not_yet(pipeline: Pipeline, path: DataPath, subject: str = "") -> Problem:

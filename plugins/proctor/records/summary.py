@@ -69,6 +69,8 @@ def _for_subjects(
             failed.append(f"{part[''][0].partition}: {message}")
     row: dict[str, Any] = {"id": step.id, "state": "pending", "attempts": attempts}
     row["subjects"] = dict(sorted(counts.items()))
+    if step.shares:
+        row["shares"] = True
     over = _newest(whole.get(step.partition, []), "result")
     if over is not None:
         row["state"] = "succeeded"
@@ -125,6 +127,8 @@ def _step(step: PlanStep, lines: list[Line]) -> dict[str, Any]:
     newest = _newest(lines, "result")
     if newest and (earlier := newest.data.get("reused_from")):
         row["reused_from"] = earlier
+    if step.shares:
+        row["shares"] = True
     if host := _host(lines):
         row["host"] = host
     return row

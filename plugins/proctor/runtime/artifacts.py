@@ -10,10 +10,11 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
+from proctor.plan.model import whole_run
 from proctor_steps.contract import tree_digest
 
 SCHEME = "artifact:"
@@ -117,8 +118,10 @@ class LocalArtifacts:
     def __init__(self, home: Path) -> None:
         self.root = home.resolve() / "artifacts"
 
-    def stage(self, name: AttemptName, outputs: Iterable[str]) -> dict[str, Path]:
-        """See :class:`ArtifactStore`.
+    def stage(
+        self, name: AttemptName, outputs: Iterable[str], files: Collection[str] = ()
+    ) -> dict[str, Path]:
+        """See :class:`ArtifactStore`. ``files``: those outputs that are one empty file each.
 
         Raises:
             ArtifactError: the attempt's outputs are published already, or a name is illegal.
@@ -132,7 +135,11 @@ class LocalArtifacts:
         staged = self._staged(name)
         remove_tree(staged)
         for output in names:
-            (staged / output).mkdir(parents=True)
+            if output in files:
+                staged.mkdir(parents=True, exist_ok=True)
+                (staged / output).touch()
+            else:
+                (staged / output).mkdir(parents=True)
         staged.mkdir(parents=True, exist_ok=True)
         return {output: staged / output for output in names}
 
@@ -155,6 +162,15 @@ class LocalArtifacts:
     def discard(self, name: AttemptName) -> None:
         """Remove what is staged for an attempt and was not published."""
         remove_tree(self._staged(name))
+
+    def shared(self, pipeline: str, run: str, name: str) -> Path:
+        """A directory that the steps of a run share: it changes, and so it is no artifact.
+
+        People work in it, too: it lies beside what the run publishes.
+        """
+        for part, what in ((pipeline, "pipeline"), (run, "run"), (name, "output")):
+            check_component(part, what)
+        return self.root.parent / "runs" / pipeline / whole_run(run) / "shared" / name
 
     def forget(self, name: AttemptName) -> None:
         """Remove all that an attempt left which no record names, as one that only looked."""

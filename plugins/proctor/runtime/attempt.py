@@ -132,8 +132,11 @@ class Attempt:
         remove_tree(self.folder)
         self.step_dir.mkdir(parents=True)
         try:
-            staged = store.stage(self.name, [output.name for output in request.outputs])
-            inputs = [place_of(source, store) for source in request.inputs]
+            own = [output for output in request.outputs if not output.shared]
+            files = {output.name for output in own if output.type == "file"}
+            staged = store.stage(self.name, [output.name for output in own], files)
+            staged |= {name: _made(place) for name, place in shared_places(request, store).items()}
+            inputs = [place_of(source, store, request) for source in request.inputs]
         except ArtifactError as error:
             raise RequestRefused(str(error)) from error
         _refuse_missing_sources(request)
@@ -197,12 +200,26 @@ class Attempt:
             yield Mount(name=name, kind="secret", path=path)
 
 
-def place_of(source: InputSource, store: LocalArtifacts) -> Path:
+def shared_places(request: StartRequest, store: LocalArtifacts) -> dict[str, Path]:
+    """The shared directories that a step reads or writes, by name."""
+    names = {output.name for output in request.outputs if output.shared}
+    names |= {source.shared for source in request.inputs if source.shared}
+    return {name: store.shared(request.pipeline, request.run, name) for name in sorted(names)}
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def place_of(source: InputSource, store: LocalArtifacts, request: StartRequest) -> Path:
     """Where an input lies on this host.
 
     Raises:
         ArtifactError: there is no such artifact.
     """
+    if source.shared:
+        return store.shared(request.pipeline, request.run, source.shared)
     if source.host_path:
         return Path(source.host_path) / source.below
     return store.path(source.uri, source.below)
@@ -251,9 +268,6 @@ def _refuse_impossible(request: StartRequest) -> None:
     for name in request.secrets:
         if not _SECRET.fullmatch(name):
             raise RequestRefused(f"secret {name!r}: a secret is named by letters, digits, _ . -")
-    shared = [output.name for output in request.outputs if output.shared]
-    if shared:
-        raise RequestRefused(f"outputs {shared}: shared outputs cannot be run yet")
     names = [output.name for output in request.outputs]
     if len(set(names)) != len(names):
         raise RequestRefused(f"outputs {names}: each name may be given once")

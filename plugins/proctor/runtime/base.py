@@ -31,22 +31,28 @@ class InputSource(RuntimeModel):
     """One read-only input and where a container sees it.
 
     Either an artifact (``uri``), or what the site binds to a logical mount (``host_path``).
-    ``below``: only this file or folder of it.
+    ``below``: only this file or folder of it. Or a directory that the steps of its run share, by
+    its name (``shared``): that one can be written to.
     """
 
     name: str
     cell: str = ""
     uri: str = ""
     host_path: str = ""
+    shared: str = ""
     mount_path: str
     below: str = ""
 
 
 class OutputTarget(RuntimeModel):
-    """One output and where a container sees it."""
+    """One output and where a container sees it.
+
+    ``shared``: the directory of that name which the steps of the run share; it is never published.
+    """
 
     name: str
     mount_path: str
+    type: Literal["directory", "file"] = "directory"
     shared: bool = False
 
 

@@ -67,7 +67,7 @@ def _outcome(
     result: Result | BadResult | None,
 ) -> Outcome:
     told = result if isinstance(result, Result) else None
-    names = [output.name for output in handle.outputs]
+    names = [output.name for output in handle.outputs if not output.shared]
     if failure is None:
         places = {name: store.staged(attempt.name, name) for name in names}
         found, problems = (told, check_outputs(told, names, places)) if told else _found(places)

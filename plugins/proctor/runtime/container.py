@@ -18,7 +18,14 @@ from docker.types import DeviceRequest, LogConfig, Mount
 
 from proctor.runtime import host, network
 from proctor.runtime.artifacts import LocalArtifacts
-from proctor.runtime.attempt import CACHE_MOUNT, SECRETS_MOUNT, STEP_MOUNT, Attempt, place_of
+from proctor.runtime.attempt import (
+    CACHE_MOUNT,
+    SECRETS_MOUNT,
+    STEP_MOUNT,
+    Attempt,
+    place_of,
+    shared_places,
+)
 from proctor.runtime.base import (
     LABEL_ATTEMPT,
     LABEL_HOME,
@@ -107,8 +114,14 @@ def give_away(attempt: Attempt, request: StartRequest, store: LocalArtifacts) ->
     uid, gid = user()
     if uid == os.geteuid():
         return
+    for shared in shared_places(request, store).values():
+        os.chown(shared, uid, gid)  # what is in it belongs to whoever put it there
     places = [attempt.step_dir, attempt.secrets]
-    places += [store.staged(attempt.name, output.name) for output in request.outputs]
+    own = [output for output in request.outputs if not output.shared]
+    for output in own:
+        if output.type == "file":
+            os.chown(store.staged(attempt.name, output.name), uid, gid, follow_symlinks=False)
+    places += [store.staged(attempt.name, output.name) for output in own]
     if request.cache:
         places.append(attempt.home / "cache")
     for root in filter(Path.is_dir, places):
@@ -155,10 +168,18 @@ def _certificates() -> str | None:
 
 def _mounts(attempt: Attempt, request: StartRequest, store: LocalArtifacts) -> Iterator[Mount]:
     yield _bind(STEP_MOUNT, str(attempt.step_dir))
+    read: set[str] = set()
     for source in request.inputs:
-        yield _bind(source.mount_path, str(place_of(source, store)), read_only=True)
+        if source.mount_path not in read:
+            place = str(place_of(source, store, request))
+            yield _bind(source.mount_path, place, read_only=not source.shared)
+        read.add(source.mount_path)
+    shared = shared_places(request, store)
     for output in request.outputs:
-        yield _bind(output.mount_path, str(store.staged(attempt.name, output.name)))
+        # What a step reads and writes in one place is one directory there.
+        if output.mount_path not in read:
+            place = str(shared.get(output.name) or store.staged(attempt.name, output.name))
+            yield _bind(output.mount_path, place)
     for given in request.sources:
         yield _bind(given.mount_path, given.host_path, read_only=True)
     certificates = _certificates()
