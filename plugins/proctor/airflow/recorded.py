@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import JsonValue
 
 from proctor.airflow.evidence import (
@@ -28,7 +29,7 @@ from proctor.plan.identity import identity_parts
 from proctor.plan.model import Input, Plan, PlanStep, Source, resolve, selected
 from proctor.records.model import Line
 from proctor.records.store import RunRecord
-from proctor.records.summary import summarise
+from proctor.records.summary import medperf_report, summarise
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.base import (
     Handle,
@@ -46,6 +47,7 @@ from proctor.site.home import Home, HomeError, SourceRefused
 from proctor_steps.contract import digest, write_atomically
 
 SUMMARY_FILE = "summary.json"
+REPORT_FILE = "report.yaml"  # MedPerf's
 # Of an attempt with such a status something may be left: `running` is wanted, `cancelled` is to be
 # ended, and `finished` once nothing of it is there any more.
 _OPEN = ("running", "cancelled")
@@ -407,6 +409,10 @@ def refresh_summary(home: Home, record: RunRecord) -> None:
     summary = summarise(home.records, record)
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
     write_atomically(record.folder / SUMMARY_FILE, text.encode())
+    plan = home.records.plan(record.header().plan_digest)
+    if plan.subjects or any(step.shares for step in plan.steps):
+        report = yaml.safe_dump(medperf_report(plan, summary), sort_keys=False)
+        write_atomically(record.folder / REPORT_FILE, report.encode())
 
 
 def _input_source(wanted: Input, cell: str, uri: str, subject: str) -> InputSource:

@@ -13,6 +13,7 @@ from proctor.records.model import Line
 from proctor.records.store import RecordStore, RunRecord
 
 SUMMARY_FORMAT = "proctor.summary/1"
+_DONE = ("succeeded", "skipped")
 
 
 def summarise(store: RecordStore, record: RunRecord) -> dict[str, Any]:
@@ -46,6 +47,28 @@ def summarise(store: RecordStore, record: RunRecord) -> dict[str, Any]:
         **figures(plan, by_step),
         "approvals": [x.data.get("answer") for x in lines if x.kind == "approval"],
     }
+
+
+def medperf_report(plan: Plan, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """How far a run is, in the form of MedPerf's ``report.yaml``: percent of each step.
+
+    Of a step that is done for each subject: of those that are through. No name of any is in it.
+    """
+    written = {s.id for s in plan.steps if s.kind in ("container", "approval", "join")}
+    progress = {
+        s["id"]: _percent(s) for s in summary["steps"] if s["id"] in written - {plan.subjects}
+    }
+    words = {"succeeded": "done", "failed": "failure", "interrupted": "failure"}
+    status = words.get(summary["state"], "running")
+    return {"execution_status": status, "progress": progress}
+
+
+def _percent(step: Mapping[str, Any]) -> float:
+    counts = step.get("subjects")
+    if counts is None:
+        return 100.0 if step["state"] in _DONE else 0.0
+    done, every = sum(counts.get(state, 0) for state in _DONE), max(1, sum(counts.values()))
+    return float(round(100 * done / every, 3))
 
 
 def _by_step(record: RunRecord) -> defaultdict[str, list[Line]]:
