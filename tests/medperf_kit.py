@@ -40,8 +40,9 @@ def initial_setup():
 
 
 def make_csv():
-    scans = sorted((root / "input_data" / subject).rglob("*.dcm"))
-    rows = [[subject, str(p.relative_to(root / "input_data"))] for p in scans]
+    shutil.copytree(root / "input_data" / subject, data / "validated" / subject)
+    scans = sorted((data / "validated" / subject).rglob("*.dcm"))
+    rows = [[subject, str(p.relative_to(data / "validated"))] for p in scans]
     place = data / "auxiliary_files" / subject / "data.csv"
     place.parent.mkdir(parents=True, exist_ok=True)
     with open(place, "w") as file:
@@ -51,7 +52,7 @@ def make_csv():
 def convert_nifti():
     with open(data / "auxiliary_files" / subject / "data.csv") as file:
         scans = [row[1] for row in csv.reader(file)]
-    seen = hashlib.sha256(b"".join((root / "input_data" / s).read_bytes() for s in scans))
+    seen = hashlib.sha256(b"".join((data / "validated" / s).read_bytes() for s in scans))
     put(data / "prepared" / subject / "scan.nii.gz", seen.hexdigest())
     put(meta / (subject.replace("/", "_") + ".yaml"), f"scans: {len(scans)}\\n")
 
@@ -114,7 +115,7 @@ def consolidation_stage():
     assert len(list(meta.glob("*.yaml"))) == len(done), "metadata and labels differ"
     put(data / "splits.csv", "".join(f"{name},train\\n" for name in done))
     for name in ("brain_extracted", "auxiliary_files", "prepared", "tumor_extracted", "raw",
-                 "manual_review"):
+                 "manual_review", "validated"):
         shutil.rmtree(data / name)
     shutil.rmtree(labels / ".tumor_segmentation_backup")
 

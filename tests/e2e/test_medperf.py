@@ -72,7 +72,7 @@ def workflow() -> dict[str, Any]:
         "steps": [
             step("setup", "initial_setup", "list", raw, *data),
             step("list", "make_csv", "convert", raw, *data, **each),
-            step("convert", "convert_nifti", "brain", {**raw, **after(("list", "output_path"))},
+            step("convert", "convert_nifti", "brain", after(("list", "output_path")),
                  "output_path", "metadata_path", **each),
             step("brain", "extract_brain", "tumor", after(("convert", "output_path")), *data,
                  **each, limit=2),
