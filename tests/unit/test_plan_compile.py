@@ -30,6 +30,7 @@ GOLDEN = [
     SPECS / "services.yaml",
     SPECS / "subjects.yaml",
     SPECS / "loop.yaml",
+    SPECS / "review.yaml",
     SPECS / "medperf-loop.yaml",
 ]
 

@@ -15,10 +15,13 @@ from proctor.airflow.attempts import StepRun
 from proctor.airflow.decisions import DecisionRun, Look, Made, check_chosen, next_round
 from proctor.airflow.evidence import StepRefused, StepSkipped
 from proctor.airflow.faults import faults_told
+from proctor.airflow.reviews import ReviewRun
 from proctor.airflow.triggers import SETTLE_SECONDS
 from proctor.plan.model import Plan
 from proctor.records.store import RecordError
 from proctor.runtime.base import EngineError
+
+_KINDS: dict[str, type[DecisionRun]] = {"review": ReviewRun}
 
 
 class DecisionOperator(BaseOperator):
@@ -43,6 +46,7 @@ class DecisionOperator(BaseOperator):
                     seen = run.look()
                     for words in seen.words:
                         self.log.info(words)
+                    run.tell(seen)
                     if seen.made is None:
                         self._wait(run)
                     made = seen.made
@@ -75,7 +79,8 @@ class DecisionOperator(BaseOperator):
         assert made is not None  # noqa: S101 - deferred otherwise
         if run.begin() is None:
             run.end(made)
-        self.log.info("%s leads to %s", made.condition or "else", ", ".join(made.targets))
+        run.tell(None)
+        self.log.info("%s leads to %s", made.condition or "else", ", ".join(made.targets) or "on")
         if start := run.way_back(made):
             reason = f"{self.step_id}, attempt {run.attempts}: {made.condition or 'else'}"
             send_back(run, start, reason)
@@ -102,7 +107,8 @@ class DecisionTrigger(BaseTrigger):
         record = home.records.run(self.pipeline, self.run_id)
         plan = home.records.plan(record.header().plan_digest)
         step = plan.step(self.step)
-        run = DecisionRun(home, plan, step, record, instance.runtime(), self.generation)
+        kind = _KINDS.get(step.kind, DecisionRun)
+        run = kind(home, plan, step, record, instance.runtime(), self.generation)
         last: Look | None = None
         await asyncio.sleep(SETTLE_SECONDS)
         while True:
@@ -117,6 +123,7 @@ class DecisionTrigger(BaseTrigger):
             if seen != last:
                 for words in seen.words:
                     self.log.info(words)
+                await asyncio.to_thread(run.tell, seen)
                 last = seen
             if made := seen.made:
                 told = {"targets": list(made.targets), "condition": made.condition}
@@ -167,4 +174,6 @@ def _decision_run(plan: Plan, step_id: str, context: Any) -> DecisionRun:
     name, round = subjects.parse_run_id(context["dag_run"].run_id)
     record = home.records.run(plan.pipeline, name)
     generation = subjects.generation(round, int(context["task_instance"].max_tries))
-    return DecisionRun(home, plan, plan.step(step_id), record, instance.runtime(), generation)
+    step = plan.step(step_id)
+    kind = _KINDS.get(step.kind, DecisionRun)
+    return kind(home, plan, step, record, instance.runtime(), generation)

@@ -91,7 +91,7 @@ def dag_of(plan: model.Plan) -> DAG:
 def stretch_dag(plan: model.Plan, partition: str) -> DAG:
     """The DAG of what is done for each subject: one run for each, started by the pipeline's own."""
     title = plan.title or plan.pipeline
-    waits = any(step.kind == "decision" for step in plan.part(partition).steps)
+    waits = any(step.decision for step in plan.part(partition).steps)
     dag = DAG(
         dag_id=subjects.dag_id(plan, partition),
         dag_display_name=f"{title}: each subject",
@@ -189,7 +189,7 @@ def _task(plan: model.Plan, step: model.PlanStep, group: TaskGroup | None) -> Ba
         "plan": plan,
         "step_id": step.id,
     }
-    if step.kind == "decision":
+    if step.kind in ("decision", "review"):
         return DecisionOperator(trigger_rule="none_failed", **common)
     if step.kind == "join":
         return JoinOperator(trigger_rule="none_failed", **common)

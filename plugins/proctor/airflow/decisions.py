@@ -17,6 +17,7 @@ from proctor.plan.model import Condition, Decision, FilesTest, PlanStep, Source,
 from proctor.records.store import RunRecord
 from proctor.runtime.artifacts import AttemptName, LocalArtifacts
 from proctor.runtime.base import Handle, Outcome, RequestRefused
+from proctor_steps.contract import write_atomically
 
 # A subject that is sent back this often goes round in circles.
 MOST_ROUNDS = 100
@@ -110,11 +111,23 @@ class DecisionRun(StepRun):
 
     def end(self, made: Made) -> None:
         """Record the decision."""
+        self._record(made, {})
+
+    def _record(self, made: Made, more: dict[str, Any]) -> None:
         last = self._last_attempt()
-        told = {"targets": list(made.targets), "condition": made.condition}
+        told = {"targets": list(made.targets), "condition": made.condition, **more}
         self._append("result", attempt=last.number, data={"state": "succeeded", **told})
         self._append("attempt", attempt=last.number, data={"status": "finished"})
         self.refresh_summary()
+
+    def tell(self, seen: Look | None) -> None:
+        """Note what is waited for, for whoever shows it; nothing where it is decided."""
+        path = waiting_path(self.record, self.step.id)
+        if seen is None or seen.made is not None:
+            path.unlink(missing_ok=True)
+            return
+        told = {"step": self.step.id, "title": self.step.label, "words": list(seen.words)}
+        write_atomically(path, json.dumps(told, ensure_ascii=False).encode())
 
     def way_back(self, made: Made) -> str:
         """The step with which the subject begins another round; "" where it goes on."""
@@ -141,6 +154,23 @@ class DecisionRun(StepRun):
         record = self.record if partition else self.record.whole
         uri, _ = output_of(record, of.step, of.output)
         return LocalArtifacts(self.home.path).path(uri)
+
+
+def waiting_path(record: RunRecord, step: str) -> Path:
+    """Where it is noted what a step waits for."""
+    return record.own / f"waiting-{step}.json"
+
+
+def waiting(record: RunRecord) -> list[dict[str, Any]]:
+    """What is waited for in a run, of all its subjects: subject, step, title and words."""
+    found = []
+    for part in (record, *record.subjects()):
+        for path in sorted(part.own.glob("waiting-*.json")):
+            try:
+                found.append({"subject": part.partition, **json.loads(path.read_bytes())})
+            except (OSError, ValueError):
+                continue  # it is being decided just now
+    return sorted(found, key=lambda each: (str(each["subject"]), str(each["step"])))
 
 
 def made_of(data: dict[str, Any]) -> Made:
@@ -218,6 +248,9 @@ def check_chosen(run: StepRun) -> None:
         leads = ", ".join(" and ".join(made.targets) for made in decided) or "nowhere"
         _skip(run, f"{' and '.join(each.id for each in asked)} leads to {leads}")
         return
+    for each in before:
+        if each.kind == "review" and (made := _newest(run.record, each)) and made.targets:
+            _skip(run, f"{each.id} sent it back to {' and '.join(made.targets)}")
     over = [each for each in before if was_skipped(run.record, each.id)]
     read = {source.step for item in step.inputs for source in item.sources if not item.fan_in}
     if over and (len(over) == len(before) or read & {each.id for each in over}):

@@ -29,6 +29,7 @@ from proctor.plan.model import (
     PlannedService,
     PlanStep,
     Resources,
+    Review,
     Select,
     Source,
 )
@@ -63,6 +64,7 @@ STRETCH = "subjects-"
 # Where MedPerf's functions lie, and how long one look at a condition may take.
 FUNCTIONS = "additional_files"
 FUNCTION_SECONDS = 300.0
+REVIEW_SECONDS = 5.0  # between two looks at the files of a review
 NEXT = "next-"  # and a step's id: what follows that one
 
 _FILLED_IN = re.compile(r"\$\{(params|matrix)\.([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -114,6 +116,19 @@ def _condition(item: spec.Condition) -> Condition:
             of = {"step": test.of.step, "output": test.of.output}
             found[name] = test.model_dump(exclude={"of"}) | {"of": of}
     return Condition.model_validate(found)
+
+
+def _review(step: Step) -> Review | None:
+    if step.review is None:
+        return None
+    files = step.review.files or ("**/*",)
+    return Review(instructions=step.review.instructions, files=files)
+
+
+def _sends_back(step: Step) -> Decision | None:
+    if step.review is None:
+        return None
+    return Decision(branches=(), back=step.review.send_back_to, wait_seconds=REVIEW_SECONDS)
 
 
 def _fan_in(pipeline: Pipeline) -> FanIn:
@@ -237,6 +252,8 @@ class _Compiler:
             step=step.id,
             cell=name,
             kind=self._kind(step),
+            review=_review(step),
+            decision=_sends_back(step),
             title=str(self._fill(step.title, cell)),
             image="" if step.is_approval else str(self._fill(step.image, cell)),
             command=tuple(str(self._fill(word, cell)) for word in step.command),
@@ -395,7 +412,9 @@ class _Compiler:
                 self.done[id] = step.model_copy(update=known)
 
     @staticmethod
-    def _kind(step: Step) -> Literal["approval", "container", "join"]:
+    def _kind(step: Step) -> Literal["approval", "container", "join", "review"]:
+        if step.review:
+            return "review"
         if step.is_approval:
             return "approval"
         return "join" if step.type == "dummy" else "container"
@@ -555,7 +574,7 @@ class _Compiler:
 
     def _reuse(self, step: Step, required: tuple[str, ...]) -> Reuse:
         """What measures, and what stands behind a person's answer, belongs to its run."""
-        if step.is_approval:
+        if step.is_approval or step.review:
             return "never"
         if self._shares(step):
             if step.reuse not in (None, "never"):

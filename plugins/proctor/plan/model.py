@@ -155,21 +155,33 @@ class Decision(PlanModel):
     wait_seconds: float = 60.0
 
 
+Kind = Literal["container", "approval", "stop", "service", "subjects", "decision", "join", "review"]
+
+
+class Review(PlanModel):
+    """What a person finishes by hand: the files of the input that ``files`` match."""
+
+    instructions: str = ""
+    files: tuple[str, ...] = ("**/*",)
+
+
 class PlanStep(PlanModel):
     """One task. ``id`` is ``step`` or, for a member of a matrix, ``step.cell``.
 
     ``kind`` ``stop``: ends the service in ``services`` when every step that uses it is over,
-    whatever became of them. ``deadline_seconds`` 0: none. ``partition``: the stretch of steps that
-    it runs in once for each subject; "": once in a run. ``kind`` ``subjects``: has a stretch done
-    for every subject. ``limit``: of how many subjects at a time; 0: as many as there is room for.
+    whatever became of them. ``subjects``: has a stretch done for every subject. ``decision``: says
+    which of the steps behind it are done. ``review``: waits for files that a person finishes.
+    ``join``: does nothing.
+
+    ``deadline_seconds`` 0: none. ``partition``: the stretch of steps that it runs in once for each
+    subject; "": once in a run. ``limit``: of how many subjects at a time; 0: as many as there is
+    room for. ``leads_back_to``: where the subject begins another round when it is done.
     """
 
     id: str
     step: str
     cell: str = ""
-    kind: Literal["container", "approval", "stop", "service", "subjects", "decision", "join"] = (
-        "container"
-    )
+    kind: Kind = "container"
     title: str = ""
     image: str = ""
     command: tuple[str, ...] = ()
@@ -180,6 +192,7 @@ class PlanStep(PlanModel):
     select: tuple[Select, ...] = ()
     gate: Gate | None = None
     decision: Decision | None = None
+    review: Review | None = None
     leads_back_to: str = ""
     required_approvals: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()

@@ -23,8 +23,6 @@ def refused(pipeline: Pipeline) -> Iterator[Problem]:
 
 
 def _step(pipeline: Pipeline, path: DataPath, step: Step) -> Iterator[Problem]:
-    if step.review:
-        yield _not_yet(pipeline, (*path, "review"))
     if step.runs_on != "local":
         at = pipeline.where(*path, "runs_on")
         message = f"there is no host or queue {step.runs_on!r}: steps run on this machine only"

@@ -149,7 +149,10 @@ class Approval(SpecModel):
 
 
 class Review(SpecModel):
-    """A wait for files that a person finishes by hand (MedPerf's manual review)."""
+    """A wait for files that a person finishes by hand: those of the input that match.
+
+    ``send_back_to``: the step with which a subject begins anew where the person says so.
+    """
 
     instructions: Text = ""
     files: tuple[Text, ...] = ()
@@ -277,7 +280,7 @@ class ParamSpec(SpecModel):
 
 
 class Step(SpecModel):
-    """One step: a container, an approval, or (parsed only) a review or MedPerf's dummy."""
+    """One step: a container, an approval, a review, or MedPerf's dummy."""
 
     id: Text
     title: Text = ""

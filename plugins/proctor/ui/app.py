@@ -15,12 +15,14 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from proctor.airflow import instance
 from proctor.airflow.evidence import StepRefused, output_of
+from proctor.airflow.subjects import parse_run_id
 from proctor.plan.model import Gate
 from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.site.settings import user_name
 from proctor.ui.login import PAGE, SCRIPT, take_nonce
 from proctor.ui.pages import evidence_page, message_page, no_report_page
+from proctor.ui.review import review_page
 
 # Pages made from a step's output run no script and load nothing from anywhere else.
 _CONTENT = {
@@ -47,6 +49,7 @@ def make_app() -> FastAPI:
     app.get("/evidence/{dag_id}/{run_id}/{task_id}", dependencies=[may_read])(evidence)
     app.get("/content/{dag_id}/{run_id}/{step}/{output}/{name}", dependencies=[may_read])(content)
     app.get("/report/{dag_id}/{run_id}", dependencies=[may_read])(report)
+    app.get("/review/{dag_id}/{run_id}", dependencies=[may_read])(review)
     return app
 
 
@@ -112,6 +115,16 @@ def report(dag_id: str, run_id: str) -> Response:
     if not path.is_file():
         return _own(no_report_page(record))
     return FileResponse(path, media_type="text/html", headers=_CONTENT)
+
+
+def review(dag_id: str, run_id: str) -> HTMLResponse:
+    """What the run waits for a person to do."""
+    record = _record(dag_id.partition(".subjects-")[0], parse_run_id(run_id)[0]).whole
+    try:
+        plan = instance.home().records.plan(record.header().plan_digest)
+    except RecordError:
+        return _own(message_page("No such run here", f"{dag_id}/{run_id} has no record."))
+    return _own(review_page(record, plan))
 
 
 def _frames(record: RunRecord, gate: Gate) -> list[tuple[str, str]]:

@@ -20,6 +20,12 @@ class ProctorPlugin(AirflowPlugin):
             "url_route": "proctor-evidence",
         },
         {
+            "name": "To do",
+            "href": "/proctor/review/{DAG_ID}/{RUN_ID}",
+            "destination": "dag_run",
+            "url_route": "proctor-review",
+        },
+        {
             "name": "Report",
             "href": "/proctor/report/{DAG_ID}/{RUN_ID}",
             "destination": "dag_run",
