@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from proctor.spec import (
     check_conditions,
+    check_gates,
     check_mounts,
     check_params,
     check_services,
@@ -232,6 +233,7 @@ RULES = (
     check_conditions.conditions,
     check_services.services,
     check_subjects.subjects,
+    check_gates.gates,
     _cycles,
     check_params.param_specs,
     check_params.references,
