@@ -127,7 +127,8 @@ def on_reject_form(value: Any) -> Any:
         return {}
     if not isinstance(value, dict) or not value or value.get("rework") == "":
         raise ValueError(
-            f"{_shown(value)} does not say what a rejection leads to|write fail, or {{rework: step}}"
+            f"{_shown(value)} does not say what a rejection leads to|"
+            "write fail, or {rework: step}"
         )
     return value
 

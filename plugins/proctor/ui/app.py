@@ -14,6 +14,7 @@ from fastapi import Body, Depends, FastAPI, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from proctor.airflow import instance
+from proctor.airflow.answers import given
 from proctor.airflow.evidence import StepRefused, output_of
 from proctor.plan.model import Gate
 from proctor.records.store import RecordError, RunRecord
@@ -80,15 +81,16 @@ def _token() -> str:
 
 def evidence(dag_id: str, run_id: str, task_id: str) -> HTMLResponse:
     """What a gate shows: digest, answers so far, and the evidence itself."""
-    record = _record(dag_id, run_id)
+    record, home = _record(dag_id, run_id), instance.home()
     try:
-        plan = instance.home().records.plan(record.header().plan_digest)
+        plan = home.records.plan(record.header().plan_digest)
         gate = plan.step(task_id).gate
     except (RecordError, KeyError):
         gate = None
     if gate is None:
         return _own(message_page("No evidence here", f"{task_id} is no gate of this run."))
-    return _own(evidence_page(record, task_id, gate, _frames(record, gate)))
+    answers = given(home, record, task_id)
+    return _own(evidence_page(record, task_id, gate, answers, _frames(record, gate)))
 
 
 def content(dag_id: str, run_id: str, step: str, output: str, name: str) -> Response:
