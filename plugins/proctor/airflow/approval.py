@@ -12,14 +12,14 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk import ExceptionRetryPolicy, Param, RetryRule
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk import Param
+from airflow.sdk.exceptions import AirflowFailException
 
 from proctor.airflow import instance
 from proctor.airflow.attempts import StepRun
 from proctor.airflow.evidence import StepRefused, evidence_digest
 from proctor.airflow.faults import faults_told
-from proctor.airflow.question import evidence_markdown
+from proctor.airflow.question import evidence_markdown, forget_question
 from proctor.airflow.recorded import refresh_summary
 from proctor.plan.model import Gate, Plan
 from proctor.records.approvals import SigningKey, last_answer, record_answer
@@ -28,13 +28,6 @@ from proctor.records.store import RecordError, RunRecord
 from proctor_steps.contract import Approval
 
 APPROVE, REJECT = "Approve", "Reject"
-# A question that was answered in a way that does not count is asked anew, as Airflow's next try of
-# the task: that has a question of its own, while one that is asked twice in a try keeps its text.
-QUESTIONS = 100
-
-
-class AnswerUncounted(AirflowException):
-    """The answer does not count, the message says why; the question is asked anew."""
 
 
 class ApprovalGate(HITLOperator):
@@ -54,10 +47,6 @@ class ApprovalGate(HITLOperator):
             options=[APPROVE, REJECT],
             assigned_users=[{"id": name, "name": name} for name in gate.approvers] or None,
             response_timeout=timedelta(seconds=gate.timeout_seconds) or None,
-            retries=QUESTIONS,
-            retry_policy=ExceptionRetryPolicy(
-                rules=[RetryRule(exception=AnswerUncounted, retry_delay=timedelta(0))]
-            ),
             params={
                 "evidence_reviewed": Param(
                     False,
@@ -84,16 +73,17 @@ class ApprovalGate(HITLOperator):
             run = self._step_run(context)
             if self._answered_before(run):
                 return [APPROVE]
-            self._ask(run, context["task_instance"].try_number)
+            self._ask(run, context["task_instance"].id)
         return super().execute(context)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """Record the answer, signed, then let the run go on or end it."""
+        """Record the answer, signed, then let the run go on or end it; or ask anew."""
         with faults_told(self.log):
             run = self._step_run(context)
-            if self._answered_before(run):
+            if self._answered_before(run) or self._take_answer(run, event):
                 return [APPROVE]
-            return self._take_answer(run, context["task_instance"].try_number, event)
+            self._ask(run, context["task_instance"].id)
+        return super().execute(context)
 
     def _answered_before(self, run: StepRun) -> bool:
         """Whether the task was killed when it had recorded an approval, and nobody cleared it.
@@ -108,38 +98,48 @@ class ApprovalGate(HITLOperator):
             raise AirflowFailException(rejection(line))
         return bool(_said(line)["evidence_digest"] == self._evidence(run))
 
-    def _ask(self, run: StepRun, attempt: int) -> None:
+    def _ask(self, run: StepRun, task: object) -> None:
+        """Record that it is asked, with the number of the question, and make up its text."""
         shown = self._evidence(run)
         take_unattended(run.record, self.step_id)  # one that nobody used must not count later
-        self._append(run, "asked", attempt, {"evidence_digest": shown})
+        asked = run.record.last("asked", self.step_id)
+        number = asked.attempt + 1 if asked else 1
+        self._append(run, "asked", number, {"evidence_digest": shown})
         self.body = evidence_markdown(run, shown)
+        forget_question(task)
 
-    def _take_answer(self, run: StepRun, attempt: int, event: dict[str, Any]) -> list[str]:
+    def _take_answer(self, run: StepRun, event: dict[str, Any]) -> bool:
+        """Whether an approval was recorded; otherwise the answer does not count.
+
+        Raises:
+            AirflowFailException: it was a rejection, or nobody answered in time.
+        """
+        asked = run.record.last("asked", self.step_id)
+        assert asked is not None  # noqa: S101 - there is no answer without a question
         if "error" in event:
             message = "nobody answered in time, which approves nothing; clear the gate to ask again"
-            self._append(run, "refused", attempt, {"message": message, "reason": "timeout"})
+            self._append(run, "refused", asked.attempt, {"message": message, "reason": "timeout"})
             raise AirflowFailException(message)
         answer, user = _answer_of(event, self.step_id)
-        shown = self._evidence(run)
-        asked = run.record.last("asked", self.step_id)
-        answer["evidence_digest"] = str(asked.data.get("evidence_digest")) if asked else ""
+        answer["evidence_digest"] = str(asked.data.get("evidence_digest"))
         if take_unattended(run.record, self.step_id):
             answer |= {"answered_via": "cli-yes", "evidence_reviewed": False}
-        if why := self._why_uncounted(answer, user, shown):
-            self._append(run, "uncounted", attempt, {"answer": answer, "message": why})
-            raise AnswerUncounted(f"the answer does not count: {why}; the question is asked anew")
+        if why := self._why_uncounted(answer, user, self._evidence(run)):
+            self._append(run, "uncounted", asked.attempt, {"answer": answer, "message": why})
+            self.log.warning("the answer does not count: %s; the question is asked anew", why)
+            return False
         line = record_answer(
             run.record,
             SigningKey(run.home.path),
             Approval.model_validate(answer),
-            attempt=attempt,
+            attempt=asked.attempt,
             plan_digest=self.plan.digest,
             more={"generation": run.generation, **self._way_back(answer)},
         )
         refresh_summary(run.home, run.record)
         if _said(line)["decision"] == "rejected":
             raise AirflowFailException(rejection(line))
-        return [APPROVE]
+        return True
 
     def _why_uncounted(self, answer: Mapping[str, Any], user: str, shown: str) -> str:
         """Why an answer is none, in words that end without a full stop; "" where it is one."""

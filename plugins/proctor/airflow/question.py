@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
 from proctor.airflow.attempts import StepRun
+from proctor.airflow.changes import connected
 from proctor.records.figures import figure
 from proctor.records.store import RunRecord
 from proctor.records.summary import summarise
+from proctor.site.home import DATABASE_VARIABLE
+
+
+def forget_question(task: object) -> None:
+    """Have Airflow take the next question of a task as a new one.
+
+    It keeps a task's first question through clearing and tries, with its text and its figures, and
+    has no call to change it; the row that goes is in Airflow's history of the task where it ended.
+    """
+    with connected(os.environ[DATABASE_VARIABLE]) as cursor:
+        cursor.execute("DELETE FROM hitl_detail WHERE ti_id = %s", (str(task),))
 
 
 def evidence_markdown(run: StepRun, shown: str) -> str:

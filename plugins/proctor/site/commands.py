@@ -154,13 +154,19 @@ def up(
             time.sleep(1)
 
 
-def login(home: HomeOption = None) -> None:
+def login(
+    home: HomeOption = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="one that site.yaml names; default: the owner")
+    ] = None,
+) -> None:
     """Print a new one-time login link for the instance that runs on this home."""
     from proctor.site.instance import new_login_link
+    from proctor.site.settings import user_name
 
     place = home_of(home)
     try:
-        typer.echo(new_login_link(place))
+        typer.echo(new_login_link(place, user or user_name()))
     except LookupError as error:
         give_up(str(error))
 

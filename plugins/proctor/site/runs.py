@@ -26,10 +26,10 @@ from proctor.records.store import RunRecord
 from proctor.records.summary import summarise
 from proctor.site import mounts
 from proctor.site.client import AirflowUnavailable
-from proctor.site.home import Home, file_path
+from proctor.site.home import PROFILE_FILE, Home, file_path
 from proctor.site.instance import Instance
 from proctor.site.rework import Rework, forgo
-from proctor.site.settings import user_name
+from proctor.site.settings import roles, user_name
 from proctor.site.upkeep import Upkeep
 
 WATCH_SECONDS = 1.0
@@ -213,10 +213,8 @@ class WatchedRun:
             asked = datetime.fromisoformat(question["created_at"])
             if (datetime.now(UTC) - asked).total_seconds() < SETTLE_SECONDS:
                 continue
-            asked_for = self.plan.step(gate).gate
-            approvers = asked_for.approvers if asked_for else ()
-            if approvers and user_name() not in approvers:
-                said += self._tell(question, f"--yes cannot answer for {', '.join(approvers)}; ")
+            if self._others_answer(gate):
+                said += self._tell(question, "--yes cannot answer for others; ")
                 continue
             announce_unattended(self.record, gate)
             form = {"evidence_reviewed": False, "comment": "answered by --yes"}
@@ -237,7 +235,23 @@ class WatchedRun:
         for line in [each for each in self.record.lines() if each.step == gate][-2:-1]:
             if line.kind == "uncounted":
                 why += f"the last answer did not count: {line.data.get('message')}; "
+        if others := self._others_answer(gate):
+            home = self.instance.home
+            can = [name for name in others if name in roles(home)]
+            who = f"{gate} waits for an answer of {', '.join(others)}"
+            how = (
+                f"proctor login --home {home.path} --user {can[0]}"
+                if can
+                else (f"none of them can log in; add one to `users` in {home.path / PROFILE_FILE}")
+            )
+            return [f"{why}{who}: {how}"]
         return [f"{why}{gate} waits for an answer: {self.instance.login_link()}"]
+
+    def _others_answer(self, gate: str) -> tuple[str, ...]:
+        """Who may answer at a gate where the owner may not."""
+        asked = self.plan.step(gate).gate
+        approvers = asked.approvers if asked else ()
+        return () if user_name() in approvers else approvers
 
     def _wait_for_dag(self) -> None:
         """The DAG processor looks for changes every few seconds."""

@@ -19,7 +19,7 @@ from proctor.airflow.evidence import StepRefused, output_of
 from proctor.plan.model import Gate
 from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.artifacts import LocalArtifacts
-from proctor.site.settings import user_name
+from proctor.site.settings import roles
 from proctor.ui.login import PAGE, SCRIPT, take_nonce
 from proctor.ui.pages import evidence_page, message_page, no_report_page
 
@@ -64,18 +64,21 @@ def launch_script() -> Response:
 def launch_take(nonce: Annotated[str, Body(embed=True, max_length=200)]) -> JSONResponse:
     """Exchange the nonce for Airflow's session cookie, once."""
     home = instance.home()
-    if not take_nonce(home.path / "keys", nonce):
+    user = take_nonce(home.path / "keys", nonce)
+    if not user:
         raise HTTPException(403, "this link was used already, or is too old")
     answer = JSONResponse({"ok": True})
     # HttpOnly is what Airflow's own page expects not to be: it only reads the cookie's presence.
-    answer.set_cookie(COOKIE_NAME_JWT_TOKEN, _token(), httponly=True, samesite="strict", path="/")
+    answer.set_cookie(
+        COOKIE_NAME_JWT_TOKEN, _token(user), httponly=True, samesite="strict", path="/"
+    )
     return answer
 
 
-def _token() -> str:
+def _token(name: str) -> str:
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
-    user = SimpleAuthManagerUser(username=user_name(), role="admin")
+    user = SimpleAuthManagerUser(username=name, role=roles(instance.home()).get(name))
     return str(get_auth_manager().generate_jwt(user))
 
 
