@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from proctor.airflow import instance
 from proctor.airflow.attempts import StepRun
-from proctor.airflow.evidence import StepRefused, evidence_digest
+from proctor.airflow.decisions import check_chosen
+from proctor.airflow.evidence import StepRefused, StepSkipped, evidence_digest
 from proctor.airflow.faults import faults_told
 from proctor.airflow.question import evidence_markdown, forget_question
 from proctor.airflow.recorded import refresh_summary
@@ -71,6 +72,7 @@ class ApprovalGate(HITLOperator):
         """Put the evidence together and ask."""
         with faults_told(self.log):
             run = self._step_run(context)
+            self._check_wanted(run)
             if self._answered_before(run):
                 return [APPROVE]
             self._ask(run, context["task_instance"].id)
@@ -84,6 +86,15 @@ class ApprovalGate(HITLOperator):
                 return [APPROVE]
             self._ask(run, context["task_instance"].id)
         return super().execute(context)
+
+    def _check_wanted(self, run: StepRun) -> None:
+        try:
+            run.check_plan()
+            check_chosen(run)
+        except StepSkipped as skipped:
+            raise AirflowSkipException(str(skipped)) from None
+        except (StepRefused, RecordError) as refused:
+            self._refuse(run, refused)
 
     def _answered_before(self, run: StepRun) -> bool:
         """Whether the task was killed when it had recorded an approval, and nobody cleared it.
@@ -169,9 +180,12 @@ class ApprovalGate(HITLOperator):
             run.check_plan()
             return evidence_digest(run.record, run.plan, run.step)
         except (StepRefused, RecordError) as refused:
-            if run.record.exists():
-                run.refuse(str(refused))
-            raise AirflowFailException(str(refused)) from None
+            self._refuse(run, refused)
+
+    def _refuse(self, run: StepRun, refused: Exception) -> NoReturn:
+        if run.record.exists():
+            run.refuse(str(refused))
+        raise AirflowFailException(str(refused)) from None
 
     def _append(
         self,

@@ -70,25 +70,26 @@ class Notifier:
 
         ``due``: whether to look for events, or only after the hook that runs.
         """
-        hook = self.instance.home.path / "hooks" / "notify"
+        said: list[str] = []
         if self._running:
-            said = self._running.ended()
-            if said is None:
+            ended = self._running.ended()
+            if ended is None:
                 return []
             self._running = None
-            return [f"the hook notify {said}"] if said else []
+            said += [f"the hook notify {ended}"] if ended else []
+        hook = self.instance.home.path / "hooks" / "notify"
         if not hook.is_symlink() and not hook.exists():
-            return []
+            return said
         if problem := unusable(hook):
             first, self._complained = problem != self._complained, problem
-            return [f"{hook} is not run: {problem}"] if first else []
+            return said + ([f"{hook} is not run: {problem}"] if first else [])
         if due and not self._events:
             self._events = sorted(self._find(_changed(hook)), key=lambda event: event.at)
         if self._events:
             event = self._events.pop(0)
             write_atomically(event.told, json.dumps(event.mark).encode())
             self._running = _Hook(hook, event.content)
-        return []
+        return said
 
     def finish(self) -> list[str]:
         """Tell the rest; as long as the hook may take, and no longer."""
