@@ -24,6 +24,8 @@ def site() -> Iterator[Site]:
     folder.chmod(0o711)
     home = Home(folder / "home")
     (folder / "specs").mkdir()
+    home.create()
+    (home.path / "site.yaml").write_text("users: {ada: user, bob: user, vera: viewer}\n")
     with running(home, "fake", sys.stderr) as instance:
         yield Site(instance, folder / "specs", FakeRuntime(home.path))
     shutil.rmtree(folder, ignore_errors=True)

@@ -143,7 +143,6 @@ def test_root_is_never_the_steps_user(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"outputs": [{"name": "a", "mount_path": "/a", "shared": True}]}, "shared"),
         ({"outputs": [{"name": "a", "mount_path": f"/{i}"} for i in "xy"]}, "once"),
         ({"secrets": ["../x"]}, "named by letters"),
         ({"secrets": [".."]}, "named by letters"),

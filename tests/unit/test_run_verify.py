@@ -179,7 +179,8 @@ def test_show_tells_parameters_attempts_outputs_and_answers(done: Done) -> None:
     assert line is not None
     for word in ("p/r", "succeeded", line.identity[:12], "→ data", PLAN.digest, "proctor "):
         assert word in said.output
-    assert "look: approved by ada" in said.output and "evidence reviewed): fine" in said.output
+    assert "look #1: approved, by ada" in said.output
+    assert "evidence reviewed, signature good): fine" in said.output
     as_json = CliRunner().invoke(app, ["runs", "show", "--json", "--home", str(done.home.path)])
     kinds = [json.loads(text)["kind"] for text in as_json.output.splitlines()]
     assert kinds == [x.kind for x in done.record.lines()]

@@ -82,7 +82,7 @@ mounts: {}
         "site.yaml:10:3: ': :' is no image name; write it as the spec does",
         "site.yaml:10:10: 'prep' names no image of this machine by its digest; write "
         "name@sha256:... with what `docker image inspect --format '{{.Id}}' name` tells",
-        "site.yaml:11:1: unknown key 'volumes' in a site's profile; known: images, mounts, roots",
+        "site.yaml:11:1: unknown key 'volumes' in a site's profile; known: images, mounts, roots, users",
         "site.yaml:12:1: the key 'mounts' is here twice, first in line 3; remove one of them",
     ]
 
@@ -90,7 +90,7 @@ mounts: {}
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("- a\n", "1:1: a site's profile is a mapping of 'roots', 'mounts' and 'images'"),
+        ("- a\n", "1:1: a site's profile is a mapping of 'roots', 'mounts', 'images' and 'users'"),
         ("roots: [", "this is no YAML"),
         ("mounts: [a]\n", "1:9: 'mounts' must be a mapping, this is a list"),
         ("roots: [!tag /data]\n", "unknown tag '!tag'"),

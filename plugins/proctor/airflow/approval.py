@@ -7,24 +7,25 @@ to success), so the steps behind a gate look for the signed record that this tas
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Collection, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from proctor.airflow import instance
 from proctor.airflow.attempts import StepRun
-from proctor.airflow.evidence import StepRefused, evidence_digest
+from proctor.airflow.decisions import check_chosen
+from proctor.airflow.evidence import StepRefused, StepSkipped, evidence_digest
 from proctor.airflow.faults import faults_told
+from proctor.airflow.question import evidence_markdown, forget_question
 from proctor.airflow.recorded import refresh_summary
-from proctor.plan.model import Plan
-from proctor.records.approvals import SigningKey, record_answer
-from proctor.records.figures import figure
+from proctor.plan.model import Gate, Plan
+from proctor.records.approvals import SigningKey, last_answer, record_answer
+from proctor.records.model import Line
 from proctor.records.store import RecordError, RunRecord
-from proctor.records.summary import summarise
 from proctor_steps.contract import Approval
 
 APPROVE, REJECT = "Approve", "Reject"
@@ -34,18 +35,19 @@ class ApprovalGate(HITLOperator):
     """Asks, waits without a worker, and records the answer before anything else happens."""
 
     ui_color = "#fff3d6"
+    # A question is a spec's text and evidence is a step's: neither is a template to be filled in.
+    template_fields: Collection[str] = ()
 
     def __init__(self, *, plan: Plan, step_id: str, **kwargs: Any) -> None:
-        step = plan.step(step_id)
-        assert step.gate is not None  # noqa: S101 - the compiler gives every gate one
-        timeout = step.gate.timeout_seconds
+        gate = plan.step(step_id).gate
+        assert gate is not None  # noqa: S101 - the compiler gives every approval one
         kwargs.pop("params", None)  # Airflow hands the DAG's own down; the form has only its own
         super().__init__(
-            subject=step.gate.question,
+            subject=gate.question,
             body="The evidence is put together when the gate is reached.",
             options=[APPROVE, REJECT],
-            assigned_users=[{"id": name, "name": name} for name in step.gate.approvers] or None,
-            response_timeout=timedelta(seconds=timeout) if timeout else None,
+            assigned_users=[{"id": name, "name": name} for name in gate.approvers] or None,
+            response_timeout=timedelta(seconds=gate.timeout_seconds) or None,
             params={
                 "evidence_reviewed": Param(
                     False,
@@ -53,98 +55,190 @@ class ApprovalGate(HITLOperator):
                     title="I have looked at the evidence",
                     description="Kept with your answer; report and package show it.",
                 ),
-                "comment": Param("", type=["string", "null"], title="Comment"),
+                "comment": Param(
+                    "",
+                    type=["string", "null"],
+                    title="Comment",
+                    description="Needed when you reject: without one you are asked again.",
+                ),
             },
             **kwargs,
         )
         self.plan = plan
         self.step_id = step_id
+        self.gate: Gate = gate
 
     def execute(self, context: Any) -> Any:
         """Put the evidence together and ask."""
         with faults_told(self.log):
-            self._show_evidence(context)
+            run = self._step_run(context)
+            self._check_wanted(run)
+            if self._answered_before(run):
+                return [APPROVE]
+            self._ask(run, context["task_instance"].id)
         return super().execute(context)
 
-    def _show_evidence(self, context: Any) -> None:
-        run = self._step_run(context)
-        try:
-            run.check_plan()
-            shown = evidence_digest(run.record, run.plan, run.step)
-        except (StepRefused, RecordError) as refused:
-            if run.record.exists():
-                run.refuse(str(refused))
-            raise AirflowFailException(str(refused)) from None
-        take_unattended(run.record, self.step_id)  # one that nobody used must not count later
-        attempt = context["task_instance"].try_number
-        run.record.append(
-            "asked",
-            step=self.step_id,
-            attempt=attempt,
-            plan_digest=self.plan.digest,
-            data={"evidence_digest": shown},
-        )
-        run.refresh_summary()
-        self.body = evidence_markdown(run, shown)
-
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
-        """Record the answer, signed, then let the run go on or end it."""
+        """Record the answer, signed, then let the run go on or end it; or ask anew."""
         with faults_told(self.log):
-            return self._take_answer(context, event)
+            run = self._step_run(context)
+            if self._answered_before(run) or self._take_answer(run, event):
+                return [APPROVE]
+            self._ask(run, context["task_instance"].id)
+        return super().execute(context)
 
-    def _take_answer(self, context: Any, event: dict[str, Any]) -> Any:
-        run = self._step_run(context)
+    def _check_wanted(self, run: StepRun) -> None:
         try:
             run.check_plan()
-        except StepRefused as refused:
-            run.refuse(str(refused))
-            raise AirflowFailException(str(refused)) from None
+            check_chosen(run)
+        except StepSkipped as skipped:
+            raise AirflowSkipException(str(skipped)) from None
+        except (StepRefused, RecordError) as refused:
+            self._refuse(run, refused)
+
+    def _answered_before(self, run: StepRun) -> bool:
+        """Whether the task was killed when it had recorded an approval, and nobody cleared it.
+
+        Raises:
+            AirflowFailException: it had recorded a rejection.
+        """
+        line = last_answer(run.record, self.step_id)
+        if line is None or line.data.get("generation") != run.generation:
+            return False
+        if _said(line)["decision"] == "rejected":
+            raise AirflowFailException(rejection(line))
+        return bool(_said(line)["evidence_digest"] == self._evidence(run))
+
+    def _ask(self, run: StepRun, task: object) -> None:
+        """Record that it is asked, with the number of the question, and make up its text."""
+        shown = self._evidence(run)
+        take_unattended(run.record, self.step_id)  # one that nobody used must not count later
+        asked = run.record.last("asked", self.step_id)
+        number = asked.attempt + 1 if asked else 1
+        self._append(run, "asked", number, {"evidence_digest": shown})
+        self.body = evidence_markdown(run, shown)
+        forget_question(task)
+
+    def _take_answer(self, run: StepRun, event: dict[str, Any]) -> bool:
+        """Whether an approval was recorded; otherwise the answer does not count.
+
+        Raises:
+            AirflowFailException: it was a rejection, or nobody answered in time.
+        """
+        asked = run.record.last("asked", self.step_id)
+        assert asked is not None  # noqa: S101 - there is no answer without a question
         if "error" in event:
-            run.refuse("nobody answered in time; a timeout never approves")
-            raise AirflowFailException("nobody answered in time; a timeout never approves")
-        approval = self._approval(run, event)
-        record_answer(
+            message = "nobody answered in time, which approves nothing; clear the gate to ask again"
+            self._append(run, "refused", asked.attempt, {"message": message, "reason": "timeout"})
+            raise AirflowFailException(message)
+        answer, user = _answer_of(event, self.step_id)
+        answer["evidence_digest"] = str(asked.data.get("evidence_digest"))
+        if take_unattended(run.record, self.step_id):
+            answer |= {"answered_via": "cli-yes", "evidence_reviewed": False}
+        if why := self._why_uncounted(answer, user, self._evidence(run)):
+            self._append(run, "uncounted", asked.attempt, {"answer": answer, "message": why})
+            self.log.warning("the answer does not count: %s; the question is asked anew", why)
+            return False
+        line = record_answer(
             run.record,
             SigningKey(run.home.path),
-            approval,
-            attempt=context["task_instance"].try_number,
+            Approval.model_validate(answer),
+            attempt=asked.attempt,
             plan_digest=self.plan.digest,
+            more={"generation": run.generation, **self._way_back(answer)},
         )
         refresh_summary(run.home, run.record)
-        answer = super().execute_complete(context, event)
-        if approval.decision == "rejected":
-            raise AirflowFailException(
-                f"{approval.by} rejected: {approval.comment or '(no comment)'}"
-            )
-        return answer["chosen_options"]
+        if _said(line)["decision"] == "rejected":
+            raise AirflowFailException(rejection(line))
+        return True
 
-    def _approval(self, run: StepRun, event: dict[str, Any]) -> Approval:
-        given = event.get("params_input") or {}
-        user = event.get("responded_by_user") or {}
-        asked = run.record.last("asked", self.step_id)
-        shown = str(asked.data.get("evidence_digest")) if asked else ""
-        if shown != evidence_digest(run.record, run.plan, run.step):
-            message = (
-                "the evidence changed while the question was open; clear the gate and answer again"
-            )
-            run.refuse(message)
-            raise AirflowFailException(message)
-        unattended = take_unattended(run.record, self.step_id)
-        return Approval(
-            gate=self.step_id,
-            decision="approved" if event["chosen_options"] == [APPROVE] else "rejected",
-            by=str(user.get("name") or user.get("id") or "unknown"),
-            at=event["responded_at"].isoformat(timespec="milliseconds"),
-            answered_via="cli-yes" if unattended else "ui",
-            evidence_reviewed=bool(given.get("evidence_reviewed")) and not unattended,
-            evidence_digest=shown,
-            comment=str(given.get("comment") or ""),
+    def _why_uncounted(self, answer: Mapping[str, Any], user: str, shown: str) -> str:
+        """Why an answer is none, in words that end without a full stop; "" where it is one."""
+        if not user:
+            return "it does not say whose it is"
+        if self.gate.approvers and user not in self.gate.approvers:
+            return f"{user} may not answer here, but {', '.join(self.gate.approvers)}"
+        if answer["evidence_digest"] != shown:
+            return "the evidence changed while the question was open"
+        if not answer["decision"]:
+            return "it is neither an approval nor a rejection"
+        if answer["decision"] == "rejected" and not answer["comment"].strip():
+            return f"{answer['by']} rejected without a comment that says why"
+        return ""
+
+    def _way_back(self, answer: Mapping[str, Any]) -> dict[str, str]:
+        back = answer["decision"] == "rejected" and self.gate.rework
+        return {"rework": back} if back else {}
+
+    def _evidence(self, run: StepRun) -> str:
+        """The evidence's digest as it is now.
+
+        Raises:
+            AirflowFailException: there is none, or it is of another plan; recorded.
+        """
+        try:
+            run.check_plan()
+            return evidence_digest(run.record, run.plan, run.step)
+        except (StepRefused, RecordError) as refused:
+            self._refuse(run, refused)
+
+    def _refuse(self, run: StepRun, refused: Exception) -> NoReturn:
+        if run.record.exists():
+            run.refuse(str(refused))
+        raise AirflowFailException(str(refused)) from None
+
+    def _append(
+        self,
+        run: StepRun,
+        kind: Literal["asked", "refused", "uncounted"],
+        attempt: int,
+        data: dict[str, Any],
+    ) -> None:
+        run.record.append(
+            kind, step=self.step_id, attempt=attempt, plan_digest=self.plan.digest, data=data
         )
+        run.refresh_summary()
 
     def _step_run(self, context: Any) -> StepRun:
         home = instance.home()
         record = home.records.run(self.plan.pipeline, context["dag_run"].run_id)
-        return StepRun(home, self.plan, self.plan.step(self.step_id), record, instance.runtime())
+        step = self.plan.step(self.step_id)
+        # Clearing a task raises its limit of tries; asking anew does not.
+        generation = int(context["task_instance"].max_tries)
+        return StepRun(home, self.plan, step, record, instance.runtime(), generation)
+
+
+def _answer_of(event: Mapping[str, Any], gate: str) -> tuple[dict[str, Any], str]:
+    """What Airflow says was answered, in the shape of an Approval, and the id of who did."""
+    form = event.get("params_input")
+    given = form if isinstance(form, Mapping) else {}
+    user = event.get("responded_by_user") or {}
+    id = str(user.get("id") or "")
+    decisions = {APPROVE: "approved", REJECT: "rejected"}
+    chosen = event.get("chosen_options") or []
+    answer = {
+        "gate": gate,
+        "decision": decisions.get(chosen[0], "") if len(chosen) == 1 else "",
+        "by": str(user.get("name") or id),
+        "at": event["responded_at"].isoformat(timespec="milliseconds"),
+        "answered_via": "ui",
+        "evidence_reviewed": given.get("evidence_reviewed") is True,
+        "comment": str(given.get("comment") or ""),
+    }
+    return answer, id
+
+
+def _said(line: Line) -> dict[str, Any]:
+    answer = line.data["answer"]
+    assert isinstance(answer, dict)  # noqa: S101 - record_answer wrote it
+    return answer
+
+
+def rejection(line: Line) -> str:
+    """A rejection in words, from its line."""
+    answer = _said(line)
+    back = f"; back to {line.data['rework']}" if line.data.get("rework") else ""
+    return f"{answer['by']} rejected: {answer['comment']}{back}"
 
 
 def announce_unattended(record: RunRecord, gate: str) -> None:
@@ -159,70 +253,3 @@ def take_unattended(record: RunRecord, gate: str) -> bool:
         return False
     path.unlink()
     return True
-
-
-def evidence_markdown(run: StepRun, shown: str) -> str:
-    """The question's body: figures, findings and digests, and where the full evidence is."""
-    summary = summarise(run.home.records, run.record)
-    page = f"/proctor/evidence/{run.record.pipeline}/{run.record.run}/{run.step.id}"
-    parts = [f"[**Open the evidence page**]({page}) (plots, images, every finding)"]
-    if summary["accuracy"]:
-        parts.append(
-            _table(
-                ("Scenario", "Accuracy", "Value", "Samples", "Target"),
-                [
-                    (
-                        a.get("scenario"),
-                        a.get("metric"),
-                        _figure(a.get("value")),
-                        f"{a.get('samples')} of {a.get('expected_samples')}",
-                        _target(a),
-                    )
-                    for a in summary["accuracy"]
-                ],
-            )
-        )
-    runs = [r for r in summary["results"] if r["mode"] == "performance"]
-    if runs:
-        parts.append(
-            _table(
-                ("Scenario", "Result", "LoadGen says", "Rules missed"),
-                [
-                    (
-                        r["scenario"],
-                        figure(r["metrics"].get("metric") or {}),
-                        "VALID" if r["valid"] else "INVALID",
-                        _missed(r),
-                    )
-                    for r in runs
-                ],
-            )
-        )
-    parts.append(f"Evidence digest `{shown[:16]}`; the answer is stored against it.")
-    return "\n\n".join(parts)
-
-
-def _plain(cell: Any) -> str:
-    """A step's words as words: no links, rows or markup of its own in the question."""
-    return re.sub(r"([\\`*_\[\]<>|!#])", r"\\\1", " ".join(str(cell).split()))
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
-
-
-def _figure(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _target(row: dict[str, Any]) -> str:
-    if row.get("target") is None:
-        return "none set"
-    return f"{_figure(row['target'])} ({'met' if row.get('met') else 'missed'})"
-
-
-def _missed(run: dict[str, Any]) -> str:
-    rules = run["metrics"].get("rules") or []
-    missed = [r["rule"] for r in rules if isinstance(r, dict) and r.get("met") is False]
-    return ", ".join(missed).replace("_", " ") or "none"

@@ -112,6 +112,8 @@ def approvals_for(
 ) -> tuple[Approval, ...]:
     """The answers a step stands behind, each checked: record, signature and evidence.
 
+    Of a gate that a conditional ``next`` of the spec left out, none is wanted.
+
     Raises:
         StepRefused: one does not let it go on.
     """
@@ -124,6 +126,7 @@ def approvals_for(
         return tuple(
             valid_answer(record, gate, evidence_digest(record, plan, plan.step(gate)), public)
             for gate in step.required_approvals
+            if not was_skipped(record, gate)
         )
     except ApprovalInvalid as error:
         raise StepRefused(str(error)) from error

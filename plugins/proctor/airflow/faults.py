@@ -10,6 +10,7 @@ import errno
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg2  # type: ignore[import-untyped]
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowRuntimeError
 
 from proctor.airflow.evidence import StepRefused
@@ -26,7 +27,8 @@ def faults_told(log: Any) -> Iterator[None]:
     """Raise what comes out of a task's code so that Airflow does the right thing with it.
 
     Raises:
-        AirflowException: the engine, the disk or Airflow itself failed; worth another try.
+        AirflowException: the engine, the disk, the database or Airflow itself failed; worth another
+            try.
         AirflowFailException: anything else; final.
     """
     try:
@@ -35,6 +37,8 @@ def faults_told(log: Any) -> Iterator[None]:
         raise  # has the right kind, or is Airflow's own connection
     except EngineError as error:
         raise AirflowException(f"the engine failed: {error}") from error
+    except psycopg2.OperationalError as error:
+        raise AirflowException(f"Airflow's database does not answer: {error}") from error
     except (StepRefused, RecordError, RequestRefused, HomeError) as refused:
         raise AirflowFailException(str(refused)) from None
     except OSError as error:

@@ -566,6 +566,7 @@ class _Compiler:
             question=step.approval.question,
             evidence=evidence,
             approvers=step.approval.approvers,
+            rework=step.approval.on_reject.rework,
             timeout_seconds=step.approval.timeout,
         )
 

@@ -99,12 +99,14 @@ class Resources(PlanModel):
 class Gate(PlanModel):
     """What an approval step shows and who may answer it (empty: whoever may use the instance).
 
+    ``rework``: the step with which the work begins again when somebody rejects; "": the run fails.
     ``timeout_seconds`` 0: waits for ever. A timeout never approves.
     """
 
     question: str
     evidence: tuple[Source, ...] = ()
     approvers: tuple[str, ...] = ()
+    rework: str = ""
     timeout_seconds: float = 0
 
 

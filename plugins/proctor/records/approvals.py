@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from proctor.records.model import Line
 from proctor.records.store import RunRecord
@@ -76,16 +77,29 @@ class SigningKey:
 
 
 def record_answer(
-    record: RunRecord, key: SigningKey, approval: Approval, *, attempt: int, plan_digest: str
+    record: RunRecord,
+    key: SigningKey,
+    approval: Approval,
+    *,
+    attempt: int,
+    plan_digest: str,
+    more: Mapping[str, JsonValue] | None = None,
 ) -> Line:
-    """Append a signed answer."""
+    """Append a signed answer; ``more``: what stands beside it in its line."""
     data = {
         "answer": approval.model_dump(mode="json"),
         "signature": key.sign(record.pipeline, record.run, approval),
+        **(more or {}),
     }
     return record.append(
         "approval", step=approval.gate, attempt=attempt, plan_digest=plan_digest, data=data
     )
+
+
+def last_answer(record: RunRecord, gate: str) -> Line | None:
+    """The answer that this gate's lines end with: once it asks anew, they do not."""
+    lines = [line for line in record.lines() if line.step == gate]
+    return lines[-1] if lines and lines[-1].kind == "approval" else None
 
 
 def valid_answer(record: RunRecord, gate: str, evidence_digest: str, trusted_key: str) -> Approval:

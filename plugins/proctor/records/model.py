@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 RECORD_FORMAT = "proctor.record/1"
 
 LineKind = Literal[
-    "header", "attempt", "result", "skipped", "refused", "asked", "approval", "round"
+    "header", "attempt", "result", "skipped", "refused", "asked", "approval", "uncounted", "round"
 ]
 
 
@@ -22,11 +22,16 @@ class Line(BaseModel):
     data.identity_parts is what ``identity`` is the digest of (plan/identity.py).
     ``result``: what an attempt came to; data.state is ``succeeded`` or ``failed``.
     ``skipped``: the run's parameters leave the step out.
-    ``refused``: the step would not start; data.message says why.
+    ``refused``: the step would not start; data.message says why; of a gate that nobody answered in
+    time, data.reason is ``timeout``.
     ``asked``: a gate shows evidence; data.evidence_digest names it.
     ``round``: a subject's stretch begins anew; data.round counts from 2, data.start is the step it
     begins with ("": whatever is not as it was), data.reason says why.
-    ``approval``: an answer, signed; see :mod:`proctor.records.approvals`.
+    ``approval``: an answer, signed; see :mod:`proctor.records.approvals`. data.generation: the
+    tries that Airflow allowed the gate by then; data.rework, of a rejection that leads back: the
+    step that the work begins again with.
+    ``uncounted``: an answer that does not count, unsigned; data.answer and data.message say what
+    was answered and why that is none.
     ``prev_digest`` is the sha256 of the line before, byte for byte.
     """
 

@@ -188,14 +188,22 @@ def step_state(lines: Iterable[Line]) -> tuple[str, str]:
                 state, message = "skipped", str(line.data.get("message") or "")
             case "refused":
                 state, message = "failed", str(line.data.get("message") or "")
-            case "asked":
+            case "asked" | "uncounted":
                 state, message = "waiting", ""
             case "approval":
-                answer = line.data.get("answer")
-                decision = answer.get("decision") if isinstance(answer, dict) else None
-                state = "succeeded" if decision == "approved" else "failed"
-                message = "" if state == "succeeded" else "rejected"
+                state, message = _answered(line)
     return state, message
+
+
+def _answered(line: Line) -> tuple[str, str]:
+    answer = line.data.get("answer")
+    told = answer if isinstance(answer, dict) else {}
+    if told.get("decision") == "approved":
+        return "succeeded", ""
+    message = f"{told.get('by')} rejected: {told.get('comment') or '(no comment)'}"
+    if step := line.data.get("rework"):
+        return "pending", f"{message}; back to {step}"
+    return "failed", message
 
 
 def _state(states: list[str]) -> str:

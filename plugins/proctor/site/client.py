@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -86,6 +87,11 @@ class AirflowClient:
         """DAG and run id of every run that has not ended."""
         path = "/dags/~/dagRuns?state=running&state=queued"
         return [(run["dag_id"], run["dag_run_id"]) for run in self._pages(path, "dag_runs")]
+
+    def ended(self, since: str) -> list[dict[str, Any]]:
+        """Every run that has ended at a time (ISO 8601) or later, the earliest first."""
+        path = "/dags/~/dagRuns?state=success&state=failed&order_by=end_date&end_date_gte="
+        return list(self._pages(path + quote(since), "dag_runs"))
 
     def give_up(self, dag_id: str, run_id: str) -> None:
         """Set a run to failed, which ends its tasks."""

@@ -135,7 +135,7 @@ def up(
         )
     kind = _choose(console, runtime, place, images)
     from proctor.site.instance import running
-    from proctor.site.reaper import Reaper
+    from proctor.site.upkeep import Upkeep
 
     with _plain_errors(place), _signals(), running(place, kind, sys.stderr) as instance:
         link = instance.login_link()
@@ -146,22 +146,27 @@ def up(
         )
         if console.is_terminal:
             webbrowser.open(link)
-        reaper = Reaper(instance)
+        upkeep = Upkeep(instance)
         while True:
-            for name in instance.supervise():
-                console.print(f"{name} died; started again", style="yellow")
-            for name in reaper.look(instance.changes.wait(0)):
-                console.print(f"stopped {name}: its task had ended", style="yellow")
+            notes = [f"{name} died; started again" for name in instance.supervise()]
+            for note in notes + upkeep.look(instance.changes.wait(0)):
+                console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
             time.sleep(1)
 
 
-def login(home: HomeOption = None) -> None:
+def login(
+    home: HomeOption = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="one that site.yaml names; default: the owner")
+    ] = None,
+) -> None:
     """Print a new one-time login link for the instance that runs on this home."""
     from proctor.site.instance import new_login_link
+    from proctor.site.settings import user_name
 
     place = home_of(home)
     try:
-        typer.echo(new_login_link(place))
+        typer.echo(new_login_link(place, user or user_name()))
     except LookupError as error:
         give_up(str(error))
 

@@ -22,12 +22,13 @@ from proctor.airflow.cleanup import remove_orphans, stop_running
 from proctor.airflow.instance import POOL, slots
 from proctor.runtime.choose import make
 from proctor.site.client import AirflowClient, AirflowUnavailable
-from proctor.site.home import Home
+from proctor.site.home import PROFILE_FILE, Home
 from proctor.site.ports import reserved_port
 from proctor.site.postgres import Postgres, tune
 from proctor.site.processes import ComponentFailed, Components, end_leftovers
-from proctor.site.settings import Credentials, environment, user_name, write_secret
+from proctor.site.settings import Credentials, environment, roles, user_name, write_secret
 from proctor.site.watchdog import Watchdog
+from proctor.spec.errors import did_you_mean
 from proctor_steps.contract import file_sha256
 
 _T = TypeVar("_T")
@@ -88,28 +89,34 @@ class Instance:
             time.sleep(1)
 
     def login_link(self) -> str:
-        """A link that logs its first user in, once, within a minute."""
-        return _login_link(self.home, self.url)
+        """A link that logs the owner in, once, within a minute."""
+        return _login_link(self.home, self.url, user_name())
 
 
-def new_login_link(home: Home) -> str:
+def new_login_link(home: Home, user: str) -> str:
     """A login link for the instance that another process runs on this home.
 
     Raises:
-        LookupError: none runs.
+        LookupError: none runs, or nobody of that name may log in.
     """
+    known = roles(home)
+    if user not in known:
+        raise LookupError(
+            f"{user!r} may not log in here; {did_you_mean(user, known)} Add who is missing to "
+            f"`users` in {home.path / PROFILE_FILE}"
+        )
     try:
         url = json.loads((home.path / "airflow" / "url.json").read_text())["url"]
     except (OSError, ValueError) as error:
         raise LookupError(f"no proctor runs on {home.path}; start one with: proctor up") from error
-    return _login_link(home, url)
+    return _login_link(home, url, user)
 
 
-def _login_link(home: Home, url: str) -> str:
+def _login_link(home: Home, url: str, user: str) -> str:
     # The secret stands in the fragment, which a browser sends to nobody.
     nonce = secrets.token_urlsafe(32)
     path = home.path / "keys" / "login.json"
-    write_secret(path, json.dumps({"nonce": nonce, "made_at": time.time()}))
+    write_secret(path, json.dumps({"nonce": nonce, "made_at": time.time(), "user": user}))
     return f"{url}/proctor/launch/#{nonce}"
 
 

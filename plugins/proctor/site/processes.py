@@ -113,7 +113,7 @@ class Components:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
         written = {n: [p.pid, _start_time(p.pid)] for n, p in self._running.items()}
         write_atomically(self.pid_file, json.dumps(written).encode())
@@ -123,8 +123,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 
 
-def _end_with_parent() -> None:
-    """In the child: have the kernel end it when the launcher dies, however that comes."""
+def end_with_parent() -> None:
+    """In a child process: have the kernel end it when the launcher dies, however that comes."""
     _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 

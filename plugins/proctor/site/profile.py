@@ -5,6 +5,7 @@
     roots: [/data/coco]                    folders that file:// parameters may lie in
     mounts: {data_path: /data/scans}       logical mounts of specs, and what they are here
     images: {theirs/prep:1: prep@sha256:…}  images of specs, and what is run for them here
+    users: {ada: user}                     who may log in beside the owner, as what
 
 It is read like a spec: every problem at once, each with its place.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,6 +28,7 @@ from proctor.spec.fit import problem_of
 from proctor.spec.forms import Text
 from proctor.spec.nodes import Unreadable, compose, read_text
 
+USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 PINNED = re.compile(r"[a-z0-9][\w./:-]*@sha256:[0-9a-f]{64}")
 
 
@@ -58,13 +60,17 @@ PinnedImage = Annotated[Text, AfterValidator(_pinned)]
 
 
 class Profile(BaseModel):
-    """The profile. ``mounts``: logical mount -> path. ``images``: image of a spec -> local one."""
+    """The profile. ``mounts``: logical mount -> path. ``images``: image of a spec -> local one.
+
+    ``users``: name -> role, as Airflow has them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     roots: tuple[HostPath, ...] = ()
     mounts: dict[str, HostPath] = Field(default_factory=dict)
     images: dict[str, PinnedImage] = Field(default_factory=dict)
+    users: dict[str, Literal["viewer", "user", "op", "admin"]] = Field(default_factory=dict)
 
 
 def read_profile(path: Path) -> Profile:
@@ -89,7 +95,7 @@ def read_profile(path: Path) -> Profile:
 def _profile(read: Document) -> Profile:
     problems = list(read.problems)
     if not isinstance(read.data, dict):
-        message = "a site's profile is a mapping of 'roots', 'mounts' and 'images'"
+        message = "a site's profile is a mapping of 'roots', 'mounts', 'images' and 'users'"
         raise ProfileErrors([*problems, Problem(read.where(()), message, "see docs/operating.md")])
     problems += _names(read, read.data)
     try:
@@ -111,6 +117,10 @@ def _names(read: Document, data: Mapping[str, object]) -> Iterator[Problem]:
             remedy = "use letters, digits, '_' and '-', beginning with a letter"
             at = read.where_key(("mounts", name))
             yield Problem(at, f"{name!r} is no name for a mount", remedy)
+    for name in _keys(data, "users"):
+        if not USER.fullmatch(name):
+            remedy = "use letters, digits and '_ . @ -', 64 at most"
+            yield Problem(read.where_key(("users", name)), f"{name!r} is no user's name", remedy)
     for name in _keys(data, "images"):
         at = read.where_key(("images", name))
         if not IMAGE.fullmatch(name):

@@ -15,6 +15,7 @@ from proctor.spec.errors import did_you_mean
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from proctor.airflow.answers import Given
     from proctor.records.model import Line
     from proctor.records.store import RunRecord
 
@@ -81,6 +82,8 @@ def show(
         return
     from rich.markup import escape
 
+    from proctor.airflow.answers import given
+
     console, lines, header = console_of(), record.lines(), record.header()
     console.print(f"[bold]{escape(record.pipeline)}/{escape(record.run)}[/]", soft_wrap=True)
     for name, text in _about(header):
@@ -89,9 +92,8 @@ def show(
     console.print(_attempts(lines))
     if parts := record.subjects():
         console.print(_subjects(place, record, parts))
-    answers = [line for line in lines if line.kind == "approval"]
-    for line in answers:
-        console.print(escape(_answer(line)), soft_wrap=True, highlight=False)
+    for answer in given(place, record):
+        console.print(escape(_answer(answer)), soft_wrap=True, highlight=False)
 
 
 def verify(context: typer.Context, run: Run = "latest", home: HomeOption = None) -> None:
@@ -258,12 +260,12 @@ def _took(line: Line) -> str:
         return ""
 
 
-def _answer(line: Line) -> str:
-    answer = line.data.get("answer")
-    told = answer if isinstance(answer, dict) else {}
-    looked = "evidence reviewed" if told.get("evidence_reviewed") else "evidence not reviewed"
-    comment = f": {told['comment']}" if told.get("comment") else ""
-    return (
-        f"{line.step}: {told.get('decision')} by {told.get('by')} at {told.get('at')} "
-        f"({told.get('answered_via')}, {looked}){comment}"
-    )
+def _answer(answer: Given) -> str:
+    """One answer, or none that came in time, as a line."""
+    of = f"{answer.gate} #{answer.attempt}: {answer.verdict}"
+    if not answer.by:
+        return f"{of} ({answer.at})"
+    looked = "evidence reviewed" if answer.reviewed else "evidence not reviewed"
+    signed = "not signed" if answer.signature == "none" else f"signature {answer.signature}"
+    comment = f": {answer.comment}" if answer.comment else ""
+    return f"{of}, by {answer.by} at {answer.at} ({answer.via}, {looked}, {signed}){comment}"

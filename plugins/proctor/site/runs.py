@@ -26,10 +26,11 @@ from proctor.records.store import RunRecord
 from proctor.records.summary import summarise
 from proctor.site import mounts
 from proctor.site.client import AirflowUnavailable
-from proctor.site.home import Home, file_path
+from proctor.site.home import PROFILE_FILE, Home, file_path
 from proctor.site.instance import Instance
-from proctor.site.reaper import Reaper
-from proctor.site.settings import user_name
+from proctor.site.rework import Rework, forgo
+from proctor.site.settings import roles, user_name
+from proctor.site.upkeep import Upkeep
 
 WATCH_SECONDS = 1.0
 # Airflow is asked when its database tells of a change; without one, only this often.
@@ -65,9 +66,22 @@ def unfinished_run(
         if taken is None and dag_id == plan.pipeline and _same(record, plan, params, bound):
             taken = record
             continue
+        forgo(record)
         instance.client.give_up(dag_id, run_id)
         given_up.append(f"{dag_id}/{run_id}")
-    return taken, given_up
+    return taken or _sent_back(instance, plan, params, bound), given_up
+
+
+def _sent_back(
+    instance: Instance, plan: Plan, params: Mapping[str, JsonValue], bound: Mapping[str, str]
+) -> RunRecord | None:
+    """A run that somebody's rejection sends back, and that failed as no launcher was there."""
+    rework = Rework(instance)
+    for record in reversed(instance.home.records.runs()):
+        same = record.pipeline == plan.pipeline and _same(record, plan, params, bound)
+        if same and rework.wanted(record):
+            return record
+    return None
 
 
 def _same(
@@ -121,17 +135,20 @@ class WatchedRun:
             ComponentFailed: a service dies again and again.
         """
         silent_since: float | None = None
-        reaper = Reaper(self.instance)
+        upkeep = Upkeep(self.instance, self.record)
         view, asked, changed = View("unknown", {}), float("-inf"), True
         while True:
             notes = [f"{name} died; started again" for name in self.instance.supervise()]
             changed |= self.instance.changes.wait(0)
             view = replace(view, notes=notes)
             try:
-                if changed or view.asks or time.monotonic() - asked > ASK_SECONDS:
+                due = changed or view.asks or time.monotonic() - asked > ASK_SECONDS
+                if due:
                     view, asked = self._view(notes), time.monotonic()
-                reaped = reaper.look(changed)
-                view.notes += [f"stopped {name}: its task had ended" for name in reaped]
+                view.notes += upkeep.look(due)
+                if view.state in _ENDED:
+                    # A rejection may just have sent it back.
+                    view = self._view(view.notes)
                 if view.asks:
                     view.notes += self._answer_gates() if self.yes else self._tell_who_waits()
                 silent_since, changed = None, False
@@ -146,6 +163,8 @@ class WatchedRun:
                 continue
             if view.stuck:
                 self.instance.client.give_up(self.plan.pipeline, self.record.run)
+            if view.state in _ENDED:
+                view.notes += upkeep.finish()
             show(view)
             if view.state in _ENDED:
                 return view.state
@@ -194,10 +213,8 @@ class WatchedRun:
             asked = datetime.fromisoformat(question["created_at"])
             if (datetime.now(UTC) - asked).total_seconds() < SETTLE_SECONDS:
                 continue
-            asked_for = self.plan.step(gate).gate
-            approvers = asked_for.approvers if asked_for else ()
-            if approvers and user_name() not in approvers:
-                said += self._tell(gate, f"--yes cannot answer for {', '.join(approvers)}; ")
+            if self._others_answer(gate):
+                said += self._tell(question, "--yes cannot answer for others; ")
                 continue
             announce_unattended(self.record, gate)
             form = {"evidence_reviewed": False, "comment": "answered by --yes"}
@@ -206,16 +223,35 @@ class WatchedRun:
         return said
 
     def _tell_who_waits(self) -> list[str]:
-        """Where to answer, once for every gate; the first login link has long expired by then."""
+        """Where to answer, once for every question; the first login link has long expired."""
         questions = self.instance.client.open_questions(self.plan.pipeline, self.record.run)
-        gates = [question["task_instance"]["task_id"] for question in questions]
-        return [line for gate in gates for line in self._tell(gate)]
+        return [line for question in questions for line in self._tell(question)]
 
-    def _tell(self, gate: str, why: str = "") -> list[str]:
-        if gate in self._told:
+    def _tell(self, question: Mapping[str, Any], why: str = "") -> list[str]:
+        gate = question["task_instance"]["task_id"]
+        if (name := f"{gate} {question['created_at']}") in self._told:
             return []
-        self._told.add(gate)
+        self._told.add(name)
+        for line in [each for each in self.record.lines() if each.step == gate][-2:-1]:
+            if line.kind == "uncounted":
+                why += f"the last answer did not count: {line.data.get('message')}; "
+        if others := self._others_answer(gate):
+            home = self.instance.home
+            can = [name for name in others if name in roles(home)]
+            who = f"{gate} waits for an answer of {', '.join(others)}"
+            how = (
+                f"proctor login --home {home.path} --user {can[0]}"
+                if can
+                else (f"none of them can log in; add one to `users` in {home.path / PROFILE_FILE}")
+            )
+            return [f"{why}{who}: {how}"]
         return [f"{why}{gate} waits for an answer: {self.instance.login_link()}"]
+
+    def _others_answer(self, gate: str) -> tuple[str, ...]:
+        """Who may answer at a gate where the owner may not."""
+        asked = self.plan.step(gate).gate
+        approvers = asked.approvers if asked else ()
+        return () if user_name() in approvers else approvers
 
     def _wait_for_dag(self) -> None:
         """The DAG processor looks for changes every few seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hmac
 import json
 import os
 import secrets
@@ -36,6 +37,11 @@ def user_name() -> str:
         return f"uid-{os.getuid()}"
 
 
+def roles(home: Home) -> dict[str, str]:
+    """Who may log in, and as what: the owner as administrator, and whom the profile names."""
+    return {**home.profile().users, user_name(): "admin"}
+
+
 @dataclass(frozen=True)
 class Credentials:
     """Random, made once per home, kept in files 0600."""
@@ -44,6 +50,13 @@ class Credentials:
     jwt_secret: str
     fernet_key: str
     api_secret: str
+
+    def password_of(self, user: str) -> str:
+        """A user's password: nobody types it, a login link stands for it."""
+        if user == user_name():
+            return self.password
+        made = hmac.digest(self.api_secret.encode(), f"password of {user}".encode(), "sha256")
+        return made.hex()
 
     @classmethod
     def of(cls, home: Home) -> Credentials:
@@ -79,7 +92,8 @@ def environment(home: Home, runtime: str, port: int, databases: tuple[str, str])
     credentials = Credentials.of(home)
     airflow = home.path / "airflow"
     passwords = airflow / "passwords.json"
-    write_secret(passwords, json.dumps({user_name(): credentials.password}))
+    users = roles(home)
+    write_secret(passwords, json.dumps({name: credentials.password_of(name) for name in users}))
     (airflow / "plugins").mkdir(exist_ok=True)
     settings = {
         "CORE__DAGS_FOLDER": str(shipped("dags")),
@@ -92,7 +106,7 @@ def environment(home: Home, runtime: str, port: int, databases: tuple[str, str])
         "CORE__AUTH_MANAGER": (
             "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
         ),
-        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{user_name()}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{u}:{r}" for u, r in users.items()),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "DATABASE__SQL_ALCHEMY_CONN": databases[0],

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from proctor.spec import (
     check_conditions,
+    check_gates,
     check_mounts,
     check_params,
     check_reviews,
@@ -234,6 +235,7 @@ RULES = (
     check_services.services,
     check_subjects.subjects,
     check_reviews.reviews,
+    check_gates.gates,
     _cycles,
     check_params.param_specs,
     check_params.references,

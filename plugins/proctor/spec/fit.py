@@ -115,6 +115,7 @@ _PLACES = {
     "ParamSpec": "a parameter",
     "ResourceSpec": "resources",
     "Approval": "an approval",
+    "OnReject": "'on_reject'",
     "Mounts": "mounts",
     "InputSpec": "an input",
     "OutputSpec": "an output",

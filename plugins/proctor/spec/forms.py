@@ -121,6 +121,18 @@ def fan_in_form(value: Any) -> Any:
     return {"policy": value} if isinstance(value, str) else value
 
 
+def on_reject_form(value: Any) -> Any:
+    """``fail`` as an empty mapping; ``{rework: step}`` stays as it is."""
+    if value == "fail":
+        return {}
+    if not isinstance(value, dict) or not value or value.get("rework") == "":
+        raise ValueError(
+            f"{_shown(value)} does not say what a rejection leads to|"
+            "write fail, or {rework: step}"
+        )
+    return value
+
+
 def _shown(value: Any) -> str:
     return "a mapping" if isinstance(value, dict) else repr(value)[:60]
 

@@ -52,6 +52,22 @@ def _graph(pipeline: Pipeline) -> tuple[Edges, Edges]:
     return sort, {id: tuple(sorted(back[id])) for id in sorted(back)}
 
 
+def ancestors(pipeline: Pipeline, id: str) -> set[str]:
+    """Every step that stands before a step, directly or not."""
+    before = edges(pipeline)
+    if pipeline.subjects and (source := pipeline.subjects[1].source) and source.step in before:
+        # Whoever runs per subject waits for what says which subjects there are.
+        partitioned = [step.id for step in pipeline.steps if step.partitioned]
+        before |= {each: (*before[each], source.step) for each in partitioned}
+    found: set[str] = set()
+    todo = list(before[id])
+    while todo:
+        if (other := todo.pop()) not in found:
+            found.add(other)
+            todo += before[other]
+    return found - {id}
+
+
 def stands_before(wanted: str, id: str, before: Mapping[str, Collection[str]]) -> bool:
     """Whether a step is another itself, or stands before it."""
     seen: set[str] = set()

@@ -31,6 +31,7 @@ from proctor.spec.forms import (
     fan_in_form,
     input_form,
     next_form,
+    on_reject_form,
     output_form,
     source_form,
 )
@@ -139,12 +140,28 @@ AxisForm = Annotated[
 ]
 
 
+class OnReject(SpecModel):
+    """What a rejection leads to: with ``rework``, that step and all that follows it run again."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["rework"]})
+
+    rework: Text = Field(default="", min_length=1)
+
+
+OnRejectForm = Annotated[
+    OnReject,
+    BeforeValidator(on_reject_form),
+    Or({"enum": ["fail"]}),
+]
+
+
 class Approval(SpecModel):
     """A gate: a person looks at the evidence and answers. ``timeout`` 0 waits for ever."""
 
     question: Text = "Approve what has been made so far?"
     evidence: tuple[Source, ...] = ()
     approvers: tuple[Text, ...] = ()
+    on_reject: OnRejectForm = Field(default=OnReject(), json_schema_extra={"default": "fail"})
     timeout: Duration = 0.0
 
 

@@ -14,12 +14,13 @@ from fastapi import Body, Depends, FastAPI, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from proctor.airflow import instance
+from proctor.airflow.answers import given
 from proctor.airflow.evidence import StepRefused, output_of
 from proctor.airflow.subjects import parse_run_id
 from proctor.plan.model import Gate
 from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.artifacts import LocalArtifacts
-from proctor.site.settings import user_name
+from proctor.site.settings import roles
 from proctor.ui.login import PAGE, SCRIPT, take_nonce
 from proctor.ui.pages import evidence_page, message_page, no_report_page
 from proctor.ui.review import review_page
@@ -66,32 +67,36 @@ def launch_script() -> Response:
 def launch_take(nonce: Annotated[str, Body(embed=True, max_length=200)]) -> JSONResponse:
     """Exchange the nonce for Airflow's session cookie, once."""
     home = instance.home()
-    if not take_nonce(home.path / "keys", nonce):
+    user = take_nonce(home.path / "keys", nonce)
+    if not user:
         raise HTTPException(403, "this link was used already, or is too old")
     answer = JSONResponse({"ok": True})
     # HttpOnly is what Airflow's own page expects not to be: it only reads the cookie's presence.
-    answer.set_cookie(COOKIE_NAME_JWT_TOKEN, _token(), httponly=True, samesite="strict", path="/")
+    answer.set_cookie(
+        COOKIE_NAME_JWT_TOKEN, _token(user), httponly=True, samesite="strict", path="/"
+    )
     return answer
 
 
-def _token() -> str:
+def _token(name: str) -> str:
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
-    user = SimpleAuthManagerUser(username=user_name(), role="admin")
+    user = SimpleAuthManagerUser(username=name, role=roles(instance.home()).get(name))
     return str(get_auth_manager().generate_jwt(user))
 
 
 def evidence(dag_id: str, run_id: str, task_id: str) -> HTMLResponse:
     """What a gate shows: digest, answers so far, and the evidence itself."""
-    record = _record(dag_id, run_id)
+    record, home = _record(dag_id, run_id), instance.home()
     try:
-        plan = instance.home().records.plan(record.header().plan_digest)
+        plan = home.records.plan(record.header().plan_digest)
         gate = plan.step(task_id).gate
     except (RecordError, KeyError):
         gate = None
     if gate is None:
         return _own(message_page("No evidence here", f"{task_id} is no gate of this run."))
-    return _own(evidence_page(record, task_id, gate, _frames(record, gate)))
+    answers = given(home, record, task_id)
+    return _own(evidence_page(record, task_id, gate, answers, _frames(record, gate)))
 
 
 def content(dag_id: str, run_id: str, step: str, output: str, name: str) -> Response:

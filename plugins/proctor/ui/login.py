@@ -27,18 +27,21 @@ fetch("take", {method: "POST", headers: {"Content-Type": "application/json"},
 """
 
 
-def take_nonce(folder: Path, given: str) -> bool:
-    """Whether ``given`` is the waiting nonce, then used up. A wrong guess burns none."""
+def take_nonce(folder: Path, given: str) -> str:
+    """Who logs in where ``given`` is the waiting nonce, then used up; else "".
+
+    A wrong guess burns none.
+    """
     path = folder / "login.json"
     try:
         waiting = json.loads(path.read_text())
     except (OSError, ValueError):
-        return False
+        return ""
     fresh = time.time() - float(waiting["made_at"]) <= VALID_SECONDS
     if not (fresh and hmac.compare_digest(str(waiting["nonce"]), given)):
-        return False
+        return ""
     try:
         path.unlink()
     except FileNotFoundError:
-        return False  # another request was faster: a nonce is good for one
-    return True
+        return ""  # another request was faster: a nonce is good for one
+    return str(waiting["user"])

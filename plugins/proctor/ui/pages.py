@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from proctor.airflow.answers import Given
 from proctor.plan.model import Gate
 from proctor.records.store import RunRecord
 
@@ -50,12 +51,18 @@ def no_report_page(record: RunRecord) -> str:
     return page("No report yet", text + "".join(links))
 
 
-def evidence_page(record: RunRecord, task: str, gate: Gate, frames: list[tuple[str, str]]) -> str:
+def evidence_page(
+    record: RunRecord,
+    task: str,
+    gate: Gate,
+    answers: list[Given],
+    frames: list[tuple[str, str]],
+) -> str:
     """The evidence of a gate, with the answers given so far."""
     asked = record.last("asked", task)
-    shown = str(asked.data.get("evidence_digest")) if asked else ""
     parts = [f"<h1>{escape(gate.question)}</h1>"]
     if asked:
+        shown = str(asked.data.get("evidence_digest"))
         parts.append(
             f"<p>Asked {escape(_time(asked.at))}. An answer counts only for exactly this "
             f"evidence: <code>{escape(shown[:16])}</code></p>"
@@ -64,7 +71,9 @@ def evidence_page(record: RunRecord, task: str, gate: Gate, frames: list[tuple[s
         parts.append("<p>The run has not come to this gate yet.</p>")
     if gate.approvers:
         parts.append(f"<p>May answer: {escape(', '.join(gate.approvers))}</p>")
-    parts.append(_answers(record, task, shown))
+    if gate.rework:
+        parts.append(f"<p>A rejection leads back to <code>{escape(gate.rework)}</code>.</p>")
+    parts.append(_answers(answers))
     for title, address in frames:
         parts.append(
             # Airflow frames this page without the right to open another: the link stays here.
@@ -74,25 +83,33 @@ def evidence_page(record: RunRecord, task: str, gate: Gate, frames: list[tuple[s
     return page(gate.question, "".join(parts))
 
 
-def _answers(record: RunRecord, task: str, shown: str) -> str:
-    rows = []
-    for line in record.lines():
-        answer = line.data.get("answer")
-        if line.kind != "approval" or line.step != task or not isinstance(answer, dict):
-            continue
-        good = answer.get("decision") == "approved"
-        stale = answer.get("evidence_digest") != shown
-        how = "without review (--yes)" if answer.get("answered_via") == "cli-yes" else "in the UI"
-        verdict = f"{answer.get('decision')}{', of other evidence' if stale else ''}"
-        rows.append(
-            f'<tr><td class="{"good" if good and not stale else "bad"}">{escape(verdict)}</td>'
-            f"<td>{escape(str(answer.get('by')))}</td><td>{escape(_time(str(answer.get('at'))))}</td>"
-            f"<td>{how}</td><td>{escape(str(answer.get('comment') or ''))}</td></tr>"
-        )
-    if not rows:
+_SIGNATURES = {"good": "good", "none": "not signed", "bad": "bad"}
+
+
+def _answers(answers: list[Given]) -> str:
+    if not answers:
         return ""
-    head = "<tr><th>Answer</th><th>By</th><th>At</th><th>How</th><th>Comment</th></tr>"
-    return f"<table>{head}{''.join(rows)}</table>"
+    head = "".join(
+        f"<th>{title}</th>"
+        for title in ("#", "Answer", "By", "At", "How", "Reviewed", "Signature", "Comment")
+    )
+    return f"<table><tr>{head}</tr>{''.join(_answer_row(each) for each in answers)}</table>"
+
+
+def _answer_row(answer: Given) -> str:
+    cells = (
+        answer.by,
+        _time(answer.at),
+        answer.via,
+        ("yes" if answer.reviewed else "no") if answer.by else "",
+        _SIGNATURES[answer.signature],
+        answer.comment,
+    )
+    rest = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return (
+        f'<tr><td>{answer.attempt}</td><td class="{"good" if answer.counts else "bad"}">'
+        f"{escape(answer.verdict)}</td>{rest}</tr>"
+    )
 
 
 def _time(at: str) -> str:
