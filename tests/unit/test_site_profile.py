@@ -82,7 +82,8 @@ mounts: {}
         "site.yaml:10:3: ': :' is no image name; write it as the spec does",
         "site.yaml:10:10: 'prep' names no image of this machine by its digest; write "
         "name@sha256:... with what `docker image inspect --format '{{.Id}}' name` tells",
-        "site.yaml:11:1: unknown key 'volumes' in a site's profile; known: images, mounts, roots, users",
+        "site.yaml:11:1: unknown key 'volumes' in a site's profile; "
+        "known: images, mounts, roots, users",
         "site.yaml:12:1: the key 'mounts' is here twice, first in line 3; remove one of them",
     ]
 
