@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from proctor.runtime.commands import register as register_runtime
-from proctor.site.commands import register
+from proctor.site.commands import HomeOption, register
 from proctor.site.run_commands import register as register_runs
 
 if TYPE_CHECKING:
@@ -52,8 +52,21 @@ def plan(
     spec: Spec,
     as_json: Annotated[bool, typer.Option("--json", help="The plan itself, as JSON.")] = False,
     settings: Settings = None,
+    explain: Annotated[
+        str | None,
+        typer.Option("--explain", metavar="RUN", help="which steps would run, compared with it"),
+    ] = None,
+    runtime: Annotated[
+        str, typer.Option("--runtime", help="with --explain: auto, docker or process")
+    ] = "auto",
+    home: HomeOption = None,
 ) -> None:
     """Show what a run of a spec would do."""
+    if explain is not None:
+        from proctor.site.explain_command import explain_plan
+
+        explain_plan(spec, settings or [], explain, runtime, home)
+        return
     from proctor.plan.compile import compile
     from proctor.plan.params import ParamErrors, split_params
     from proctor.spec.errors import SpecErrors

@@ -187,6 +187,14 @@ class Recorded:
         )
         return request, self._identity(request, image_identity, inputs, services or {})
 
+    def parts(self) -> dict[str, JsonValue]:
+        """What would make a first attempt the same as another.
+
+        Raises:
+            StepRefused: an input or an approval is missing, or the image is not here.
+        """
+        return self._request(1)[1]
+
     def _command(self, image: str, params: Mapping[str, JsonValue]) -> tuple[str, ...]:
         """The step's; an image that knows no contract is told the subject as MedPerf tells it."""
         words = tuple(str(resolve(word, params)) for word in self.step.command)

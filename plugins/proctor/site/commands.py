@@ -68,10 +68,10 @@ def run(
     if json_ and json_.is_dir():
         give_up(f"--json {json_}: this is a folder; name a file in it")
     place = home_of(home)
-    path, plan, params, build = _prepare(spec, set_ or [])
+    path, plan, params, build = prepared(spec, set_ or [])
     _create(place)
     bound = _bind(place, plan, params, mount or [])
-    kind = _choose(console, runtime, place, _images(plan, params))
+    kind = choose_runtime(console, runtime, place, images_of(plan, params))
     # Airflow takes seconds to load: what was given wrongly is said before that.
     from proctor.airflow.reuse import ask_for_fresh
     from proctor.site.instance import running
@@ -126,14 +126,14 @@ def up(
         try:
             plan = _load(path, {})
             name = plan.pipeline
-            images |= _images(plan, {})
+            images |= images_of(plan, {})
         except SpecErrors as errors:
             # It is shown as a DAG of its own, with its errors, beside the others.
             name = errors.pipeline_name
         place.register(
             name, path, place.pipelines()[name].build if name in place.pipelines() else {}
         )
-    kind = _choose(console, runtime, place, images)
+    kind = choose_runtime(console, runtime, place, images)
     from proctor.site.instance import running
     from proctor.site.upkeep import Upkeep
 
@@ -199,7 +199,7 @@ def report(
         shutil.copyfile(source, output)
 
 
-def _prepare(spec: str, given: list[str]) -> tuple[Path, Plan, dict[str, Any], dict[str, Any]]:
+def prepared(spec: str, given: list[str]) -> tuple[Path, Plan, dict[str, Any], dict[str, Any]]:
     """Spec, plan, resolved parameters and build parameters; every problem of them at once."""
     from proctor.cli import parse_settings
     from proctor.plan.compile import compile
@@ -265,7 +265,7 @@ def _bind(home: Home, plan: Plan, params: dict[str, Any], given: list[str]) -> d
     return bound
 
 
-def _images(plan: Plan, params: dict[str, Any]) -> set[str]:
+def images_of(plan: Plan, params: dict[str, Any]) -> set[str]:
     """The images that the selected steps of a plan and their services need."""
     from proctor.plan.model import resolve, selected
 
@@ -278,7 +278,8 @@ def _images(plan: Plan, params: dict[str, Any]) -> set[str]:
     return {str(resolve(image, values)) for image in images if image}
 
 
-def _choose(console: Console, wanted: str, home: Home, images: set[str]) -> str:
+def choose_runtime(console: Console, wanted: str, home: Home, images: set[str]) -> str:
+    """The name of the runtime that steps run on here; says which, or ends the program."""
     from proctor.runtime.base import EngineError, RequestRefused
     from proctor.runtime.choose import choose
 

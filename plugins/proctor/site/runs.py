@@ -122,7 +122,7 @@ class WatchedRun:
         """Register the pipeline, allow the files that were named here, and trigger the run."""
         home = self.instance.home
         home.register(self.plan.pipeline, spec, build)
-        home.allow_for_run(self.record, _named_files(self.plan, params))
+        home.allow_for_run(self.record, named_files(self.plan, params))
         mounts.keep(self.record, self.bound)
         self._wait_for_dag()
         trigger, run = self.instance.client.trigger, self.record.run
@@ -270,7 +270,7 @@ class WatchedRun:
                 time.sleep(0.3)
 
 
-def _named_files(plan: Plan, params: Mapping[str, JsonValue]) -> list[Path]:
+def named_files(plan: Plan, params: Mapping[str, JsonValue]) -> list[Path]:
     """Paths that the person at the terminal named: readable in this run, and in no other."""
     uris = [params.get(p.name) for p in plan.params if p.type == "uri"]
     return [file_path(u) for u in uris if isinstance(u, str) and u.startswith("file:")]
