@@ -222,7 +222,7 @@ class RecordStore:
         """Every run that has begun, oldest first."""
         folders = [p.parent.parent for p in (self.home / "runs").glob("*/*/record/lines.jsonl")]
         records = [RunRecord(f, f.parent.name, f.name) for f in folders]
-        begun = [record for record in records if record.exists()]
+        begun = [r for r in records if not r.run.startswith(".") and r.exists()]
         return sorted(begun, key=lambda r: (r.path.stat().st_ctime, r.run))
 
     def all(self) -> list[RunRecord]:

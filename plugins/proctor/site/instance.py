@@ -130,7 +130,7 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
     """
     home.create()
     _check_room(home)
-    with _only_launcher(home), reserved_port() as port:
+    with only_launcher(home), reserved_port() as port:
         airflow = home.path / "airflow"
         if ended := end_leftovers(airflow):
             print(f"ended what an earlier launcher left: {', '.join(ended)}", file=say)
@@ -193,7 +193,12 @@ def _all_alive(instance: Instance) -> None:
 
 
 @contextlib.contextmanager
-def _only_launcher(home: Home) -> Iterator[None]:
+def only_launcher(home: Home) -> Iterator[None]:
+    """Hold the home.
+
+    Raises:
+        InstanceBusy: another launcher does.
+    """
     with (home.path / "launcher.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

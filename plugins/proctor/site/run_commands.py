@@ -1,8 +1,9 @@
-"""The commands ``proctor runs``, ``runs show`` and ``runs verify``: what the records tell."""
+"""The commands ``proctor runs``, its ``show``, ``verify`` and ``rm``, and ``gc``: the records."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,9 @@ def register(app: typer.Typer) -> None:
     group.callback(invoke_without_command=True)(list_runs)
     group.command()(show)
     group.command()(verify)
+    group.command(name="rm")(remove_runs)
     app.add_typer(group, name="runs")
+    app.command()(gc)
 
 
 def list_runs(context: typer.Context, home: HomeOption = None) -> None:
@@ -123,6 +126,78 @@ def verify(context: typer.Context, run: Run = "latest", home: HomeOption = None)
     if bad:
         raise typer.Exit(FAILED)
     console.print("Everything that the record names is as it was left.", style="green")
+
+
+def remove_runs(
+    context: typer.Context,
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="ids, or their beginnings")],
+    home: HomeOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Remove runs with all that only they need: records, reviews, shared directories, outputs.
+
+    Outputs that another run took over stay with that one.
+    """
+    from proctor.site.gc import remove_run
+
+    place = home_of(home or context.obj)
+    found = [_find(place, run) for run in runs]
+    names = ", ".join(f"{record.pipeline}/{record.run}" for record in found)
+    if not yes and not typer.confirm(f"Remove {names}, with what people finished in them?"):
+        raise typer.Exit(FAILED)
+    with _alone(place):
+        for record in found:
+            remove_run(record)
+        _collect(place, dry_run=False)
+
+
+def gc(
+    home: HomeOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False,
+) -> None:
+    """Remove what no run's record needs: leftovers of crashes and of runs that were removed."""
+    place = home_of(home)
+    with _alone(place):
+        _collect(place, dry_run=dry_run)
+
+
+@contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    from proctor.site.instance import InstanceBusy, only_launcher
+
+    if not home.path.is_dir():
+        give_up(f"there is no home {home.path}")
+    try:
+        with only_launcher(home):
+            yield
+    except InstanceBusy as error:
+        give_up(str(error))
+
+
+def _collect(home: Home, *, dry_run: bool) -> None:
+    from rich.filesize import decimal
+
+    from proctor.records.store import RecordError
+    from proctor.site.gc import remove, unneeded
+
+    console = console_of()
+    try:
+        found = unneeded(home)
+    except RecordError as error:
+        give_up(f"nothing was removed, as nobody knows what this run needs: {error}")
+    table = _table("What", "Things", "Size")
+    for kind in dict.fromkeys(each.kind for each in found):
+        mine = [each.size for each in found if each.kind == kind]
+        table.add_row(kind, str(len(mine)), decimal(sum(mine)))
+    if not found:
+        console.print("Nothing to remove: all that is here, a run needs.")
+        return
+    console.print(table)
+    if dry_run:
+        console.print("Nothing was removed; leave --dry-run out to do so.")
+        return
+    remove(found)
+    console.print(f"Removed, {decimal(sum(each.size for each in found))} in all.")
 
 
 def _find(home: Home, run: str) -> RunRecord:
