@@ -19,6 +19,7 @@ BENCHMARKS = {
     "quiet": 1,
     "disturbance": 10,
     "endpoint": 5,
+    "hashing": 5,
 }
 
 
