@@ -40,6 +40,9 @@ def initial_setup():
 
 
 def make_csv():
+    for scan in sorted((root / "input_data" / subject).rglob("*.dcm")):
+        if not scan.stat().st_size:
+            sys.exit(f"{scan.relative_to(root / 'input_data')}: is empty")
     shutil.copytree(root / "input_data" / subject, data / "validated" / subject)
     scans = sorted((data / "validated" / subject).rglob("*.dcm"))
     rows = [[subject, str(p.relative_to(data / "validated"))] for p in scans]

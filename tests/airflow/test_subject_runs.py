@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_site import Site, Started
 
+from proctor.airflow.subjects import run_id
 from proctor.records.store import RunRecord
 
 SPEC = """
@@ -62,7 +63,7 @@ def starts(site: Site, run: Started, step: str) -> list[str]:
 
 
 def child(site: Site, part: RunRecord, round: int = 1) -> tuple[str, str]:
-    return f"{part.pipeline}.subjects-1", f"{part.run}-r{round}"
+    return f"{part.pipeline}.subjects-1", run_id(part, round)
 
 
 def test_every_subject_goes_its_way_alone(site: Site) -> None:

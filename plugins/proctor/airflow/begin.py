@@ -19,6 +19,8 @@ from proctor.site import mounts
 from proctor.site.home import RUNTIME_VARIABLE, Home, SourceRefused
 
 TASK_ID = "begin"
+# Airflow takes 250 characters; a subject's run adds its key, its round and its name.
+LONGEST_RUN_ID = 180
 
 
 class BeginOperator(BaseOperator):
@@ -41,6 +43,9 @@ class BeginOperator(BaseOperator):
         if whole_run(run) != run:
             message = f"{run!r} is what a subject's part of a run is called; choose another run id"
             raise AirflowFailException(message)
+        if self.plan.subjects and len(run) > LONGEST_RUN_ID:
+            message = f"the run id has {len(run)} characters; with subjects it may have "
+            raise AirflowFailException(f"{message}{LONGEST_RUN_ID}, as their runs begin with it")
         record = home.records.run(self.plan.pipeline, run)
         conf = context["dag_run"].conf or {}
         # The trigger form sends null for a field that was left empty.

@@ -17,7 +17,7 @@ from proctor.airflow.subjects import parse_run_id
 from proctor.records.store import RunRecord
 from proctor.site.home import DATABASE_VARIABLE
 
-_SUFFIX = "~[0-9a-f]{16}-r[0-9]+$"
+_SUFFIX = "~[0-9a-f]{16}-r[0-9]+([.].*)?$"
 
 
 def start(dag_id: str, run_id: str, part: RunRecord) -> None:

@@ -23,7 +23,8 @@ from proctor_steps.contract import SUBJECTS_FILE
 
 LONGEST_NAME = 200
 MOST_SUBJECTS = 10_000
-_ROUND = re.compile(r"(?P<run>.+~[0-9a-f]{16})-r(?P<round>[1-9][0-9]*)")
+# The end is for people, who see runs by their ids.
+_ROUND = re.compile(r"(?P<run>.+~[0-9a-f]{16})-r(?P<round>[1-9][0-9]*)(?:[.].*)?")
 # A round counts for more than any number of times that a task is cleared in it.
 _GENERATIONS = 10_000
 
@@ -34,8 +35,8 @@ def dag_id(plan: Plan, partition: str) -> str:
 
 
 def run_id(part: RunRecord, round: int) -> str:
-    """Airflow's run of a subject's round."""
-    return f"{part.run}-r{round}"
+    """Airflow's run of a subject's round; the subject's name at its end, as far as it can be."""
+    return f"{part.run}-r{round}.{_readable(part.partition)}"
 
 
 def parse_run_id(text: str) -> tuple[str, int]:
@@ -58,9 +59,12 @@ def folder_name(subject: str) -> str:
     """A subject as the name of one folder: itself where it can be, else readable and unique."""
     if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}", subject):
         return subject
+    return f"{_readable(subject)}-{subject_key(subject)}"
+
+
+def _readable(subject: str) -> str:
     plain = unicodedata.normalize("NFKD", subject).encode("ascii", "ignore").decode()
-    readable = re.sub(r"[^A-Za-z0-9_.+-]+", "_", plain).strip("._")[:60]
-    return f"{readable or 'subject'}-{subject_key(subject)}"
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", plain).strip("._")[:40] or "subject"
 
 
 def listed(home: Home, record: RunRecord, plan: Plan) -> list[str]:
