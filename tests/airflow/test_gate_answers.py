@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Any
 
@@ -51,25 +50,36 @@ def patch(run: Started, user: str, option: str, form: dict[str, Any]) -> httpx.R
     return client.patch(f"{path}/hitlDetails", json=body)
 
 
-def test_a_rejection_without_a_comment_does_not_count_and_is_asked_again(site: Site) -> None:
-    run = at_the_gate(site, "no-comment")
-    answer(run, "Reject", comment=" \n")
-    asked(run, 2)
-    assert run.state() == "running"
-    body = question(run)["body"]
-    assert re.search(r"last answer did not count: \S+ rejected without a comment", body)
-    assert not run.summary()["approvals"]
+def test_a_rejection_without_a_comment_does_not_count_and_the_question_stays(site: Site) -> None:
+    run = at_the_gate(site, "no-comment", ", approvers: [ada, vera]")
+    bare = {"evidence_reviewed": True, "comment": " \n"}
+    refused = patch(run, "ada", "Reject", bare)
+    assert refused.status_code == 422
+    assert "needs a comment" in refused.json()["detail"]
+    # Those who may not answer are told that, and leave nothing in the record.
+    assert patch(run, "bob", "Reject", bare).status_code == 403
+    assert patch(run, "vera", "Reject", bare).status_code == 403
+    path = "/api/v2/dags/no-comment/dagRuns/{}/taskInstances/approve/-1/hitlDetails"
+    body = {"chosen_options": ["Reject"], "params_input": {}}
+    anonymous = httpx.Client(base_url=site.instance.url, trust_env=False)
+    assert anonymous.patch(path.format(run.record.run), json=body).status_code == 401
+    assert patch(run, "ada", "Reject", {}).status_code == 422
+    assert question(run)["response_received"] is False
     assert run.summary()["state"] == "waiting"
-    answer(run, "Reject", comment="the chart is empty")
+    assert not run.summary()["approvals"]
+    assert patch(run, "ada", "Reject", bare | {"comment": "no chart"}).status_code == 200
     assert run.ended() == "failed"
-    first, second = answers(run)
-    assert (first.attempt, first.signature, first.counts) == (1, "none", False)
-    assert "does not count" in first.verdict
-    assert (second.attempt, second.verdict, second.signature) == (2, "rejected", "good")
+    first, second, last = answers(run)
+    assert [(a.attempt, a.signature, a.counts) for a in (first, second)] == [(1, "none", False)] * 2
+    assert "ada rejected without a comment that says why" in first.verdict
+    assert (first.reviewed, second.reviewed) == (True, False)
+    assert (last.attempt, last.verdict, last.signature) == (1, "rejected", "good")
+    assert patch(run, "ada", "Reject", bare).status_code == 409
+    assert len(answers(run)) == 3
     assert run.record.verify_chain() == []
     page = shown(run)
     assert "approve #1: rejected; does not count" in page and "not signed" in page
-    assert "approve #2: rejected, by" in page and "the chart is empty" in page
+    assert "approve #1: rejected, by" in page and "no chart" in page
 
 
 def test_a_form_that_is_sent_in_part_or_wrongly_is_read_with_care(site: Site) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 
 import httpx
+import pytest
 from airflow_site import Site
 from test_gate import answer, at_the_gate
+
+from proctor.site.instance import new_login_link
 
 
 def fresh(site: Site) -> httpx.Client:
@@ -27,6 +30,23 @@ def test_the_login_link_works_once_and_a_wrong_guess_burns_nothing(site: Site) -
     assert "samesite=strict" in taken.headers["set-cookie"].lower()
     assert client.get("/api/v2/dags").status_code == 200
     assert fresh(site).post("/proctor/launch/take", json={"nonce": nonce}).status_code == 403
+
+
+def test_a_link_of_another_user_logs_that_one_in_with_its_role(site: Site) -> None:
+    home = site.instance.home
+    run = at_the_gate(site, "links", ", approvers: [ada]")
+    path = f"/api/v2/dags/links/dagRuns/{run.record.run}/taskInstances/approve/-1/hitlDetails"
+    body = {"chosen_options": ["Approve"], "params_input": {}}
+    for user, status in (("vera", 403), ("bob", 403), ("ada", 200)):
+        client = fresh(site)
+        nonce = nonce_of(new_login_link(home, user))
+        assert client.post("/proctor/launch/take", json={"nonce": nonce}).status_code == 200
+        assert client.get("/api/v2/dags").status_code == 200
+        assert client.patch(path, json=body).status_code == status, user
+    assert run.ended() == "success"
+    assert run.summary()["approvals"][0]["by"] == "ada"
+    with pytest.raises(LookupError, match="'adda' may not log in here; did you mean 'ada'"):
+        new_login_link(home, "adda")
 
 
 def test_pages_need_a_login(site: Site) -> None:

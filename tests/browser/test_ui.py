@@ -134,6 +134,23 @@ def test_before_the_report_its_tab_leads_to_the_evidence(visitor: Visitor, at_ga
     expect(tab.get_by_role("heading", name="May these results go")).to_be_visible()
 
 
+def test_a_rejection_without_a_comment_is_refused_and_the_form_stays(
+    instance: Instance, chromium_browser: Browser, at_gate: str
+) -> None:
+    person = Visitor.of(chromium_browser, instance).log_in(instance)
+    person.see_gate(at_gate)
+    page = person.page
+    page.get_by_role("button", name="Reject").click()
+    expect(page.get_by_text("Response failed")).to_be_visible()
+    expect(page.get_by_text("a rejection without one does not count")).to_be_visible()
+    expect(page.get_by_role("button", name="Approve")).to_be_enabled()
+    line = record_of(instance, at_gate).last("uncounted", "approve")
+    assert line is not None
+    ours, _ = person.see_evidence(at_gate)
+    expect(ours.get_by_role("row", name=re.compile("does not count.*not signed"))).to_be_visible()
+    page.context.close()
+
+
 def test_an_approval_in_the_ui_is_recorded_as_a_review(instance: Instance, approved: str) -> None:
     record = record_of(instance, approved)
     (approval,) = summarise(instance.home.records, record)["approvals"]

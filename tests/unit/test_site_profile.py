@@ -36,11 +36,13 @@ mounts:
   parameters_file: /data/parameters.yaml
 images:
   theirs/prep:0.0.1: prep@{DIGEST}
+users: {{ada: user, "bob@example.org": viewer}}
 """,
     )
     assert made.roots == ("/data/coco", "/data/models")
     assert made.mounts == {"data_path": "/data/scans", "parameters_file": "/data/parameters.yaml"}
     assert made.images == {"theirs/prep:0.0.1": f"prep@{DIGEST}"}
+    assert made.users == {"ada": "user", "bob@example.org": "viewer"}
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}\n"])
@@ -95,6 +97,8 @@ mounts: {}
         ("roots: [", "this is no YAML"),
         ("mounts: [a]\n", "1:9: 'mounts' must be a mapping, this is a list"),
         ("roots: [!tag /data]\n", "unknown tag '!tag'"),
+        ("users: {ada: root}\n", "1:14: 'root' is no role; write viewer, user, op or admin"),
+        ("users: {'ada:admin,eve': user}\n", "'ada:admin,eve' is no user's name"),
         ("\0", "it holds a zero byte"),
     ],
 )

@@ -1,17 +1,61 @@
-"""Every answer that a run's gates were given, and what each is worth now."""
+"""Answers at gates: which count, and what each one that was given is worth now.
+
+Knows nothing of Airflow but how it spells an answer.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from proctor.airflow.evidence import StepRefused, evidence_digest
+from proctor.plan.model import Gate
 from proctor.records.approvals import ApprovalInvalid, SigningKey, signed_answer
 from proctor.records.model import Line
 from proctor.records.store import RecordError, RunRecord
 from proctor.site.home import Home
 
+APPROVE, REJECT = "Approve", "Reject"
+_DECISIONS = {APPROVE: "approved", REJECT: "rejected"}
 _VIA = {"cli-yes": "--yes", "ui": "in the UI"}
+
+
+def answer_of(event: Mapping[str, Any], gate: str) -> tuple[dict[str, Any], str]:
+    """What Airflow says was answered, in the shape of an Approval, and the id of who did."""
+    form = event.get("params_input")
+    given = form if isinstance(form, Mapping) else {}
+    user = event.get("responded_by_user") or {}
+    id = str(user.get("id") or "")
+    chosen = event.get("chosen_options") or []
+    answer = {
+        "gate": gate,
+        "decision": _DECISIONS.get(str(chosen[0]), "") if len(chosen) == 1 else "",
+        "by": str(user.get("name") or id),
+        "at": event["responded_at"].isoformat(timespec="milliseconds"),
+        "answered_via": "ui",
+        "evidence_reviewed": given.get("evidence_reviewed") is True,
+        "comment": str(given.get("comment") or ""),
+    }
+    return answer, id
+
+
+def why_uncounted(gate: Gate, answer: Mapping[str, Any], user: str, shown: str) -> str:
+    """Why an answer is none, in words without a full stop; "" where it counts.
+
+    ``user``: the id of who gave it. ``shown``: the digest of the evidence as it is now.
+    """
+    if not user:
+        return "it does not say whose it is"
+    if gate.approvers and user not in gate.approvers:
+        return f"{user} may not answer here, but {', '.join(gate.approvers)}"
+    if answer["evidence_digest"] != shown:
+        return "the evidence changed while the question was open"
+    if not answer["decision"]:
+        return "it is neither an approval nor a rejection"
+    if answer["decision"] == "rejected" and not answer["comment"].strip():
+        return f"{answer['by']} rejected without a comment that says why"
+    return ""
 
 
 @dataclass(frozen=True)

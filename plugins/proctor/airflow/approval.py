@@ -16,6 +16,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from proctor.airflow import instance
+from proctor.airflow.answers import APPROVE, REJECT, answer_of, why_uncounted
 from proctor.airflow.attempts import StepRun
 from proctor.airflow.decisions import check_chosen
 from proctor.airflow.evidence import StepRefused, StepSkipped, evidence_digest
@@ -27,8 +28,6 @@ from proctor.records.approvals import SigningKey, last_answer, record_answer
 from proctor.records.model import Line
 from proctor.records.store import RecordError, RunRecord
 from proctor_steps.contract import Approval
-
-APPROVE, REJECT = "Approve", "Reject"
 
 
 class ApprovalGate(HITLOperator):
@@ -59,7 +58,7 @@ class ApprovalGate(HITLOperator):
                     "",
                     type=["string", "null"],
                     title="Comment",
-                    description="Needed when you reject: without one you are asked again.",
+                    description="Needed when you reject: a rejection without one does not count.",
                 ),
             },
             **kwargs,
@@ -131,11 +130,11 @@ class ApprovalGate(HITLOperator):
             message = "nobody answered in time, which approves nothing; clear the gate to ask again"
             self._append(run, "refused", asked.attempt, {"message": message, "reason": "timeout"})
             raise AirflowFailException(message)
-        answer, user = _answer_of(event, self.step_id)
+        answer, user = answer_of(event, self.step_id)
         answer["evidence_digest"] = str(asked.data.get("evidence_digest"))
         if take_unattended(run.record, self.step_id):
             answer |= {"answered_via": "cli-yes", "evidence_reviewed": False}
-        if why := self._why_uncounted(answer, user, self._evidence(run)):
+        if why := why_uncounted(self.gate, answer, user, self._evidence(run)):
             self._append(run, "uncounted", asked.attempt, {"answer": answer, "message": why})
             self.log.warning("the answer does not count: %s; the question is asked anew", why)
             return False
@@ -151,20 +150,6 @@ class ApprovalGate(HITLOperator):
         if _said(line)["decision"] == "rejected":
             raise AirflowFailException(rejection(line))
         return True
-
-    def _why_uncounted(self, answer: Mapping[str, Any], user: str, shown: str) -> str:
-        """Why an answer is none, in words that end without a full stop; "" where it is one."""
-        if not user:
-            return "it does not say whose it is"
-        if self.gate.approvers and user not in self.gate.approvers:
-            return f"{user} may not answer here, but {', '.join(self.gate.approvers)}"
-        if answer["evidence_digest"] != shown:
-            return "the evidence changed while the question was open"
-        if not answer["decision"]:
-            return "it is neither an approval nor a rejection"
-        if answer["decision"] == "rejected" and not answer["comment"].strip():
-            return f"{answer['by']} rejected without a comment that says why"
-        return ""
 
     def _way_back(self, answer: Mapping[str, Any]) -> dict[str, str]:
         back = answer["decision"] == "rejected" and self.gate.rework
@@ -206,26 +191,6 @@ class ApprovalGate(HITLOperator):
         # Clearing a task raises its limit of tries; asking anew does not.
         generation = int(context["task_instance"].max_tries)
         return StepRun(home, self.plan, step, record, instance.runtime(), generation)
-
-
-def _answer_of(event: Mapping[str, Any], gate: str) -> tuple[dict[str, Any], str]:
-    """What Airflow says was answered, in the shape of an Approval, and the id of who did."""
-    form = event.get("params_input")
-    given = form if isinstance(form, Mapping) else {}
-    user = event.get("responded_by_user") or {}
-    id = str(user.get("id") or "")
-    decisions = {APPROVE: "approved", REJECT: "rejected"}
-    chosen = event.get("chosen_options") or []
-    answer = {
-        "gate": gate,
-        "decision": decisions.get(chosen[0], "") if len(chosen) == 1 else "",
-        "by": str(user.get("name") or id),
-        "at": event["responded_at"].isoformat(timespec="milliseconds"),
-        "answered_via": "ui",
-        "evidence_reviewed": given.get("evidence_reviewed") is True,
-        "comment": str(given.get("comment") or ""),
-    }
-    return answer, id
 
 
 def _said(line: Line) -> dict[str, Any]:

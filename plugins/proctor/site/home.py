@@ -4,6 +4,7 @@
 
     pipelines.json   the pipelines: name -> spec file and build parameters
     site.yaml        what the owner allows and provides (profile.py)
+    hooks/notify     the owner's program that hears of questions and answers (notify.py)
     plans/           plans by digest            runs/      records, summaries, published files
     artifacts/       outputs of steps           work/      scratch of running attempts
     cache/           downloads                  secrets/   files 0600, handed to steps by name

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -55,8 +55,15 @@ def _pinned(text: str) -> str:
     return text
 
 
+def _role(text: str) -> str:
+    if text not in ("viewer", "user", "op", "admin"):
+        raise ValueError(f"{text!r} is no role|write viewer, user, op or admin")
+    return text
+
+
 HostPath = Annotated[Text, AfterValidator(_absolute)]
 PinnedImage = Annotated[Text, AfterValidator(_pinned)]
+Role = Annotated[Text, AfterValidator(_role)]
 
 
 class Profile(BaseModel):
@@ -70,7 +77,7 @@ class Profile(BaseModel):
     roots: tuple[HostPath, ...] = ()
     mounts: dict[str, HostPath] = Field(default_factory=dict)
     images: dict[str, PinnedImage] = Field(default_factory=dict)
-    users: dict[str, Literal["viewer", "user", "op", "admin"]] = Field(default_factory=dict)
+    users: dict[str, Role] = Field(default_factory=dict)
 
 
 def read_profile(path: Path) -> Profile:

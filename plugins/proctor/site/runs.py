@@ -16,7 +16,8 @@ import httpx
 import psycopg2  # type: ignore[import-untyped]
 from pydantic import JsonValue
 
-from proctor.airflow.approval import APPROVE, announce_unattended
+from proctor.airflow.answers import APPROVE
+from proctor.airflow.approval import announce_unattended
 from proctor.airflow.dag import SPEC_ERRORS, task_ids
 from proctor.airflow.fan_out import look
 from proctor.airflow.recorded import refresh_summary

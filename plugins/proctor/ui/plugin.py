@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.plugins_manager import AirflowPlugin
 
 from proctor.ui.app import make_app
+from proctor.ui.refusal import AnswerCheck
 
 
 class ProctorPlugin(AirflowPlugin):
@@ -12,6 +13,7 @@ class ProctorPlugin(AirflowPlugin):
 
     name = "proctor"
     fastapi_apps = [{"app": make_app(), "url_prefix": "/proctor", "name": "proctor"}]  # noqa: RUF012
+    fastapi_root_middlewares = [{"middleware": AnswerCheck, "name": "proctor answers"}]  # noqa: RUF012
     external_views = [  # noqa: RUF012
         {
             "name": "Evidence",

@@ -1,0 +1,134 @@
+"""A rejection without a comment is refused at the door: its question stays open and says why.
+
+The gate would not count it either (airflow/approval.py) and ask anew. But a page that is open
+takes no notice of that, and shows the answer as given until it is loaded again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import resolve_user_from_token
+from fastapi import HTTPException
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from proctor.airflow import instance
+from proctor.airflow.answers import REJECT, answer_of, why_uncounted
+from proctor.airflow.recorded import refresh_summary
+from proctor.records.store import RecordError
+
+_ANSWER = re.compile(
+    r"/api/v2/dags/(?P<dag>[^/]+)/dagRuns/(?P<run>[^/]+)/taskInstances/(?P<gate>[^/]+)/-?\d+"
+    r"/hitlDetails"
+)
+_MESSAGE = "A rejection needs a comment that says why: write one and answer again."
+
+
+class AnswerCheck:
+    """Looks at answers to gates on their way in; everything else passes untouched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        answer = scope["type"] == "http" and scope["method"] == "PATCH"
+        place = _ANSWER.fullmatch(scope["path"]) if answer else None
+        if place is None:
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        body = await request.body()
+        form = _bare_rejection(body)
+        user = None if form is None else await _user(request)
+        if user and await run_in_threadpool(_refused, user, form or {}, **place.groupdict()):
+            await JSONResponse({"detail": _MESSAGE}, 422)(scope, receive, send)
+        else:
+            await self.app(scope, _again(body, receive), send)
+
+
+def _bare_rejection(body: bytes) -> dict[str, Any] | None:
+    """The form of a rejection without a comment; ``None`` for any other body."""
+    try:
+        sent = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(sent, dict) or sent.get("chosen_options") != [REJECT]:
+        return None
+    form = sent.get("params_input") or {}
+    bare = isinstance(form, dict) and not str(form.get("comment") or "").strip()
+    return form if bare else None
+
+
+async def _user(request: Request) -> Any:
+    """Who sends this; ``None`` where Airflow is to say that nobody is logged in."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    known = token if scheme.lower() == "bearer" else request.cookies.get(COOKIE_NAME_JWT_TOKEN)
+    try:
+        return await resolve_user_from_token(known)
+    except HTTPException:
+        return None
+
+
+def _refused(user: Any, form: dict[str, Any], dag: str, run: str, gate: str) -> bool:
+    """Record an answer that does not count, where its sender may answer and is being asked.
+
+    Otherwise Airflow says what is wrong with it.
+    """
+    home, id = instance.home(), str(user.get_id())
+    try:
+        record = home.records.run(dag, run)
+        planned = home.records.plan(record.header().plan_digest).step(gate).gate
+        lines = [line for line in record.lines() if line.step == gate]
+    except (RecordError, ValueError, KeyError):
+        return False
+    if planned is None or (planned.approvers and id not in planned.approvers):
+        return False
+    if not lines or lines[-1].kind not in ("asked", "uncounted") or not _may_answer(user, dag):
+        return False
+    event = {
+        "chosen_options": [REJECT],
+        "params_input": form,
+        "responded_by_user": {"id": id, "name": user.get_name()},
+        "responded_at": datetime.now(UTC),
+    }
+    asked = next(line for line in reversed(lines) if line.kind == "asked")
+    shown = str(asked.data.get("evidence_digest"))
+    answer = answer_of(event, gate)[0] | {"evidence_digest": shown}
+    record.append(
+        "uncounted",
+        step=gate,
+        attempt=asked.attempt,
+        plan_digest=asked.plan_digest,
+        data={"answer": answer, "message": why_uncounted(planned, answer, id, shown)},
+    )
+    refresh_summary(home, record)
+    return True
+
+
+def _may_answer(user: Any, dag: str) -> bool:
+    return get_auth_manager().is_authorized_dag(
+        method="PUT",
+        access_entity=DagAccessEntity.HITL_DETAIL,
+        details=DagDetails(id=dag),
+        user=user,
+    )
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """The request's body once more, for whoever reads it next."""
+    left: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def read() -> Message:
+        return left.pop() if left else await receive()
+
+    return read
