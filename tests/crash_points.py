@@ -24,6 +24,7 @@ STEP = PlanStep(
     params={"uri": "embedded:digits/annotations.json"},
     outputs=(PlannedOutput(name="dataset", mount_path="/proctor/out/dataset"),),
     publish=("dataset/*",),
+    reuse="never",  # each of the runs on one home is to start its own
 )
 PLAN = Plan(pipeline="points", steps=(STEP,))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from crash_points import dies_at
 from proctor.airflow.attempts import StepRun
 from proctor.airflow.reuse import ask_for_fresh
 from proctor.plan.model import Input, Param, Plan, PlannedOutput, PlanStep, Source
@@ -191,6 +192,22 @@ def test_the_record_and_the_summary_name_the_run_it_comes_from(
     assert rows["fetch"]["reused_from"] == "p/r1/fetch/1"  # the run that did it, not the second
     assert rows["fetch"]["state"] == "succeeded"
     assert "reused_from" not in rows["performance"]
+
+
+def test_a_crash_in_the_middle_of_taking_over_takes_over_again(site: Site) -> None:
+    site.run()
+    plan = Plan(pipeline="p", params=PARAMS, steps=steps())
+    for point in range(1, 5):
+        record = site.home.records.run("p", f"crash-{point}")
+        values = {"keep": "some", "seconds": 1.0, "uri": None}
+        record.append("header", plan_digest=plan.digest, data={"params": values})
+        run = StepRun(site.home, plan, plan.step("fetch"), record, site.fake, generation=3)
+        assert dies_at(point, [(RunRecord, "append")], run.take_up_or_start)
+        again = run.take_up_or_start()
+        assert isinstance(again, Outcome) and again.failure is None
+        attempts = [x for x in record.lines() if x.kind == "attempt"]
+        assert [x.attempt for x in attempts] == [1]
+        assert [r["run"] for r in site.fake.starts("fetch")] == ["r1"]
 
 
 def first_file(site: Site, uri: str) -> Path:

@@ -140,10 +140,11 @@ class StepRun(Recorded):
             "identity_parts": parts,
             "reused_from": earlier.of,
         }
-        self._append("attempt", attempt=1, identity=identity, data=begun)
         # Of a result that was itself taken over, the one that was run counts.
         data = {"reused_from": earlier.of} | earlier.line.data
+        # The result first: cut short in between, there was no attempt, and it is taken over again.
         line = self._append("result", attempt=1, identity=identity, data=data)
+        self._append("attempt", attempt=1, identity=identity, data=begun)
         outcome = outcome_of(line)
         self._publish(outcome)
         self.refresh_summary()
