@@ -7,6 +7,7 @@ does, without anything that the local base lacks. Made without a registry.
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from typing import Any
 
 from proctor.runtime import base_image, images
 
-NAME = "example/chestxray-standin:1"
+# Two test runs on one engine have a name each; whoever ends takes only his own away.
+NAME = f"example/chestxray-standin:{os.getpid()}"
 
 # Takes a script's name, or any command.
 ENTRY = """\

@@ -7,7 +7,9 @@ directory, segmentations laid out for review, a way back for a corrected brain m
 from __future__ import annotations
 
 import io
+import os
 import shutil
+import subprocess
 import tarfile
 import threading
 import time
@@ -15,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from proctor.runtime import base_image, images
 
@@ -178,6 +182,17 @@ def annotation_done(state):
 def brain_mask_changed(state):
     return _only(state, "brain_mask", "brainMask_fused.nii.gz")
 """
+
+
+def published(path: str) -> bytes:
+    """A file of MedPerf's, from the checkout or bare repository that PROCTOR_MEDPERF names."""
+    given = os.environ.get("PROCTOR_MEDPERF")
+    if not given:
+        pytest.skip("PROCTOR_MEDPERF names no checkout of mlcommons/medperf (branch airflow)")
+    if (Path(given) / path).is_file():
+        return (Path(given) / path).read_bytes()
+    show = ["git", "-C", given, "show", f"airflow:{path}"]
+    return subprocess.run(show, check=True, capture_output=True).stdout
 
 
 @contextmanager

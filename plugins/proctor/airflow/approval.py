@@ -19,7 +19,7 @@ from proctor.airflow import instance
 from proctor.airflow.answers import APPROVE, REJECT, answer_of, why_uncounted
 from proctor.airflow.attempts import StepRun
 from proctor.airflow.decisions import check_chosen
-from proctor.airflow.evidence import StepRefused, StepSkipped, evidence_digest
+from proctor.airflow.evidence import StepRefused, StepSkipped, evidence_digest, shared_digests
 from proctor.airflow.faults import faults_told
 from proctor.airflow.question import evidence_markdown, forget_question
 from proctor.airflow.recorded import refresh_summary
@@ -106,15 +106,16 @@ class ApprovalGate(HITLOperator):
             return False
         if _said(line)["decision"] == "rejected":
             raise AirflowFailException(rejection(line))
-        return bool(_said(line)["evidence_digest"] == self._evidence(run))
+        return bool(_said(line)["evidence_digest"] == self._evidence(run)[0])
 
     def _ask(self, run: StepRun, task: object) -> None:
         """Record that it is asked, with the number of the question, and make up its text."""
-        shown = self._evidence(run)
+        shown, shared = self._evidence(run)
         take_unattended(run.record, self.step_id)  # one that nobody used must not count later
         asked = run.record.last("asked", self.step_id)
         number = asked.attempt + 1 if asked else 1
-        self._append(run, "asked", number, {"evidence_digest": shown})
+        held = {"shared": shared} if shared else {}
+        self._append(run, "asked", number, {"evidence_digest": shown, **held})
         self.body = evidence_markdown(run, shown)
         forget_question(task)
 
@@ -134,7 +135,7 @@ class ApprovalGate(HITLOperator):
         answer["evidence_digest"] = str(asked.data.get("evidence_digest"))
         if take_unattended(run.record, self.step_id):
             answer |= {"answered_via": "cli-yes", "evidence_reviewed": False}
-        if why := why_uncounted(self.gate, answer, user, self._evidence(run)):
+        if why := why_uncounted(self.gate, answer, user, self._evidence(run)[0]):
             self._append(run, "uncounted", asked.attempt, {"answer": answer, "message": why})
             self.log.warning("the answer does not count: %s; the question is asked anew", why)
             return False
@@ -155,15 +156,16 @@ class ApprovalGate(HITLOperator):
         back = answer["decision"] == "rejected" and self.gate.rework
         return {"rework": back} if back else {}
 
-    def _evidence(self, run: StepRun) -> str:
-        """The evidence's digest as it is now.
+    def _evidence(self, run: StepRun) -> tuple[str, dict[str, str]]:
+        """The evidence's digest as it is now, and those of the directories that steps share.
 
         Raises:
             AirflowFailException: there is none, or it is of another plan; recorded.
         """
         try:
             run.check_plan()
-            return evidence_digest(run.record, run.plan, run.step)
+            shared = shared_digests(run.home, run.record, run.plan, run.step)
+            return evidence_digest(run.record, run.plan, run.step, shared), shared
         except (StepRefused, RecordError) as refused:
             self._refuse(run, refused)
 

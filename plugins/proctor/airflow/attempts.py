@@ -14,7 +14,7 @@ from typing import Any
 
 from proctor.airflow import reuse
 from proctor.airflow.evidence import StepRefused, StepSkipped
-from proctor.airflow.recorded import SUMMARY_FILE, LastAttempt, Recorded
+from proctor.airflow.recorded import REPORT_FILE, SUMMARY_FILE, LastAttempt, Recorded
 from proctor.airflow.reuse import Earlier
 from proctor.airflow.services import ServiceRun
 from proctor.airflow.subjects import Stand, round_of, rounds, runs_anew
@@ -26,6 +26,8 @@ from proctor.runtime.base import EngineError, Failure, Handle, Outcome, RequestR
 from proctor.runtime.deadline import by_uptime
 from proctor_steps.contract import digest, write_atomically
 
+# What lies in a run's folder and is no step's to overwrite.
+_OWN_NAMES = ("record", "shared", "subjects", SUMMARY_FILE, REPORT_FILE)
 _log = logging.getLogger(__name__)
 
 
@@ -216,6 +218,8 @@ class StepRun(Recorded):
         request, parts = asked or self._request(attempt, self._services_up())
         identity = digest(parts)
         begun: dict[str, Any] = {"status": "running", "generation": self.generation}
+        if self.step.shares:
+            begun["shares"] = True  # what an attempt before this one left is still there
         data = begun | {"identity_parts": parts} | self._host_state()
         self._append("attempt", attempt=attempt, identity=identity, data=data)
         try:
@@ -281,7 +285,7 @@ class StepRun(Recorded):
             output, _, files = pattern.partition("/")
             root = store.path(outcome.outputs[output])
             for found in sorted(root.glob(files or "*")):
-                if found.is_file() and found.name not in (self.record.own.name, SUMMARY_FILE):
+                if found.is_file() and found.name not in _OWN_NAMES:
                     write_atomically(self.record.folder / found.name, found.read_bytes())
 
 

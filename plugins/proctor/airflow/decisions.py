@@ -150,10 +150,13 @@ class DecisionRun(StepRun):
         raise StepRefused(f"the condition {condition.id!r} asks nothing that can be answered here")
 
     def _root(self, of: Source) -> Path:
-        partition = self.plan.step(of.step).partition
+        step = self.plan.step(of.step)
+        partition, store = step.partition, LocalArtifacts(self.home.path)
+        if any(output.shared for output in step.outputs if output.name == of.output):
+            return store.shared(self.record.pipeline, self.record.run, of.output)
         record = self.record if partition else self.record.whole
         uri, _ = output_of(record, of.step, of.output)
-        return LocalArtifacts(self.home.path).path(uri)
+        return store.path(uri)
 
 
 def waiting_path(record: RunRecord, step: str) -> Path:

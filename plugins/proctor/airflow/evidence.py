@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from proctor.plan.model import Plan, PlanStep, selected
 from proctor.records.approvals import ApprovalInvalid, SigningKey, valid_answer
+from proctor.records.model import Line
 from proctor.records.store import RunRecord
 from proctor.records.summary import step_state
+from proctor.runtime.artifacts import LocalArtifacts
+from proctor.runtime.hashes import content_digest
 from proctor.site.home import Home
 from proctor_steps.contract import Approval, digest
 
@@ -56,30 +61,72 @@ def was_skipped(record: RunRecord, step: str) -> bool:
     return step_state(line for line in record.lines() if line.step == step)[0] == "skipped"
 
 
-def evidence_digest(record: RunRecord, plan: Plan, gate: PlanStep) -> str:
+def evidence_digest(
+    record: RunRecord, plan: Plan, gate: PlanStep, shared: Mapping[str, str] | None = None
+) -> str:
     """Digest of all that led to a gate: every output of every step that it waits for.
 
     Not of the evidence page alone: a run measured anew after the answer is not what was approved,
-    even where nobody made the page anew. A directory that steps share counts by its name alone: the
-    steps behind the gate change it, too.
+    even where nobody made the page anew. Directories that such steps share count by what they held
+    at the gate, ``shared``, and each step that works in them by its attempt, as nothing else tells
+    that it was done anew. Without ``shared``, what the gate recorded when it asked: steps behind it
+    change these directories, so that their bytes cannot be compared again.
 
     Raises:
         StepRefused: a step that the run selected has no recorded output.
     """
     params, seen = record.params(), ancestors(plan, gate)
-    outputs: list[list[str]] = []
+    found: list[list[str]] = []
     for step in plan.steps:
         if step.id not in seen or not selected(step, params):
             continue
         for subject, part in _parts(record, step):
             named = [step.id, subject] if subject else [step.id]
             if was_skipped(part, step.id):
-                outputs.append([*named, "left out"])
+                found.append([*named, "left out"])
                 continue
-            for output in step.outputs:
-                held = "shared" if output.shared else output_of(part, step.id, output.name)[1]
-                outputs.append([*named, output.name, held])
-    return digest(outputs)
+            own = [output.name for output in step.outputs if not output.shared]
+            found += [[*named, name, output_of(part, step.id, name)[1]] for name in own]
+            if step.shares and step.kind == "container":
+                found.append([*named, "attempt", str(_good(part, step.id).attempt)])
+    held = _asked_with(record, gate) if shared is None else shared
+    found += [["shared", name, sha256] for name, sha256 in sorted(held.items())]
+    return digest(found)
+
+
+def shared_digests(home: Home, record: RunRecord, plan: Plan, gate: PlanStep) -> dict[str, str]:
+    """What the directories that steps before a gate share hold now; by name.
+
+    Raises:
+        StepRefused: one cannot be read.
+    """
+    before = [plan.step(id) for id in ancestors(plan, gate)]
+    names = {output.name for step in before for output in step.outputs if output.shared}
+    names |= {item.shared for step in before for item in step.inputs if item.shared}
+    found, store = {}, LocalArtifacts(home.path)
+    for name in sorted(names):
+        place = store.shared(record.pipeline, record.run, name)
+        try:
+            found[name] = content_digest(place) if place.exists() else "absent"
+        except (OSError, ValueError) as error:
+            raise StepRefused(f"the shared directory {name!r} cannot be read: {error}") from error
+    return found
+
+
+def _asked_with(record: RunRecord, gate: PlanStep) -> dict[str, str]:
+    asked = record.last("asked", gate.id)
+    held = asked.data.get("shared") if asked else None
+    return {name: str(sha256) for name, sha256 in held.items()} if isinstance(held, dict) else {}
+
+
+def _good(record: RunRecord, step: str) -> Line:
+    line = record.last("result", step)
+    if line is None or line.data.get("state") != "succeeded":
+        raise StepRefused(
+            f"step {step!r} has not succeeded in this run; a task set to success by hand has not "
+            "either. Clear it and let it run."
+        )
+    return line
 
 
 def _parts(record: RunRecord, step: PlanStep) -> list[tuple[str, RunRecord]]:

@@ -288,6 +288,7 @@ class Recorded:
     def _shared(self, wanted: Input) -> InputSource:
         """A directory that steps share, once those that it is named after are done."""
         for source in wanted.sources:
+            self._check_covered(source)
             for subject, record in self._records_of(source):
                 line = record.last("result", source.step)
                 good = line is not None and line.data.get("state") == "succeeded"
@@ -297,7 +298,12 @@ class Recorded:
                         f"step {source.step!r}{who} has not succeeded in this run, and this one "
                         "works on what it leaves; clear it and let it run"
                     )
-        return InputSource(name=wanted.name, shared=wanted.shared, mount_path=wanted.mount_path)
+        return InputSource(
+            name=wanted.name,
+            shared=wanted.shared,
+            type=wanted.type,
+            mount_path=wanted.mount_path,
+        )
 
     def _bound(self, wanted: Input) -> tuple[InputSource, str]:
         """What the site binds to a logical mount, with its digest; the same in the whole run."""
@@ -346,16 +352,19 @@ class Recorded:
 
     def _check_approved(self, source: Source, uri: str, sha256: str) -> None:
         """What stands behind a gate reads just what the answer is bound to, byte for byte."""
-        if not covered(self.plan, self.step, source.step):
-            raise StepRefused(
-                f"step {self.step.id!r} stands behind an approval and reads "
-                f"{source.step}.{source.output}, which no gate has seen; name {source.step!r} in "
-                "the gate's `after` or evidence"
-            )
+        self._check_covered(source)
         if not LocalArtifacts(self.home.path).verify(uri, sha256):
             raise StepRefused(
                 f"{source.step}.{source.output} is not what the step left: its bytes have changed. "
                 f"Clear {source.step!r} and answer at the gate again"
+            )
+
+    def _check_covered(self, source: Source) -> None:
+        if self.step.required_approvals and not covered(self.plan, self.step, source.step):
+            raise StepRefused(
+                f"step {self.step.id!r} stands behind an approval and reads "
+                f"{source.step}.{source.output}, which no gate has seen; name {source.step!r} in "
+                "the gate's `after` or evidence"
             )
 
     def _last_attempt(self) -> LastAttempt:

@@ -34,7 +34,8 @@ from proctor.plan.model import (
     Source,
 )
 from proctor.plan.params import resolve_params
-from proctor.plan.refused import refused, shared_outputs
+from proctor.plan.refused import refused
+from proctor.plan.shared import Volumes
 from proctor.spec import graph
 from proctor.spec import model as spec
 from proctor.spec.document import DataPath
@@ -179,7 +180,7 @@ class _Compiler:
         self.build = build
         self.before = graph.edges(pipeline)
         self.back = graph.back_edges(pipeline)
-        self.shared = shared_outputs(pipeline)
+        self.volumes = Volumes(pipeline)
         self.spec = {step.id: step for step in pipeline.steps}
         self.number = {step.id: number for number, step in enumerate(pipeline.steps)}
         self.problems: list[Problem] = []
@@ -333,14 +334,15 @@ class _Compiler:
         types: dict[str, Literal["directory", "file"]] = {FUNCTIONS: "directory"}
         for step in self.pipeline.steps:
             for name, (_, item) in step.all_inputs.items():
-                if item.source is None:
+                if item.source is None and not self.volumes.shared_by(name, item):
                     types[name] = item.type
         return tuple(
             Input(name=name, mount_path=f"{IN}/{name}", type=kind, bound=name)
             for name, kind in sorted(types.items())
         ) + tuple(
-            Input(name=name, mount_path=f"{IN}/{name}", shared=name)
-            for name in sorted(self.shared - set(types))
+            Input(name=name, mount_path=f"{IN}/{name}", type=kind, shared=name)
+            for name, kind in sorted(self.volumes.types.items())
+            if name not in types
         )
 
     # --- subjects --------------------------------------------------------------------------------
@@ -472,12 +474,14 @@ class _Compiler:
     ) -> Iterator[Input]:
         for name, (path, item) in sorted(inputs.items()):
             place = item.mount_path or f"{IN}/{name}"
+            shared = self.volumes.shared_by(name, item)
             if item.source is None:
                 yield Input(
                     name=name,
                     mount_path=place,
                     type=item.type,
-                    bound=name,
+                    bound="" if shared else name,
+                    shared=shared,
                     per_subject=item.per_subject,
                 )
                 continue
@@ -489,7 +493,7 @@ class _Compiler:
                 fan_in=self._fans_in(item.source.step, cell),
                 type=output.type,
                 per_subject=item.per_subject,
-                shared=item.source.output if self._is_shared(item.source) else "",
+                shared=shared,
             )
 
     def _fans_in(self, source: str, cell: Cell) -> bool:
@@ -550,12 +554,8 @@ class _Compiler:
     def _outputs(self, step: Step) -> Iterator[PlannedOutput]:
         for name, (_, item) in sorted(step.all_outputs.items()):
             place = item.mount_path or f"{OUT}/{name}"
-            shared = name in step.mounts.output_volumes and name in self.shared
+            shared = name in step.mounts.output_volumes and name in self.volumes.shared
             yield PlannedOutput(name=name, mount_path=place, type=item.type, shared=shared)
-
-    def _is_shared(self, source: SourceRef) -> bool:
-        volumes = self.spec[source.step].mounts.output_volumes
-        return source.output in volumes and source.output in self.shared
 
     def _gate(self, step: Step, evidence: tuple[Source, ...]) -> Gate | None:
         if not step.is_approval:
@@ -592,9 +592,9 @@ class _Compiler:
         return step.reuse or kept
 
     def _shares(self, step: Step) -> bool:
-        read = (item.source for _, item in step.all_inputs.values())
-        return bool(set(step.mounts.output_volumes) & self.shared) or any(
-            self._is_shared(source) for source in read if source
+        read = step.all_inputs.items()
+        return bool(set(step.mounts.output_volumes) & self.volumes.shared) or any(
+            self.volumes.shared_by(name, item) for name, (_, item) in read
         )
 
     def _fill(self, value: JsonValue, cell: Cell) -> JsonValue:

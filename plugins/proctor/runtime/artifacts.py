@@ -164,7 +164,7 @@ class LocalArtifacts:
         remove_tree(self._staged(name))
 
     def shared(self, pipeline: str, run: str, name: str) -> Path:
-        """A directory that the steps of a run share: it changes, and so it is no artifact.
+        """A directory or file that the steps of a run share: it changes, so it is no artifact.
 
         People work in it, too: it lies beside what the run publishes.
         """

@@ -135,7 +135,8 @@ class Attempt:
             own = [output for output in request.outputs if not output.shared]
             files = {output.name for output in own if output.type == "file"}
             staged = store.stage(self.name, [output.name for output in own], files)
-            staged |= {name: _made(place) for name, place in shared_places(request, store).items()}
+            staged |= shared_places(request, store)
+            _make_shared(request, staged)
             inputs = [place_of(source, store, request) for source in request.inputs]
         except ArtifactError as error:
             raise RequestRefused(str(error)) from error
@@ -207,9 +208,16 @@ def shared_places(request: StartRequest, store: LocalArtifacts) -> dict[str, Pat
     return {name: store.shared(request.pipeline, request.run, name) for name in sorted(names)}
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _make_shared(request: StartRequest, places: dict[str, Path]) -> None:
+    """The first step that names a shared directory, or file, makes it: empty."""
+    types = {source.shared: source.type for source in request.inputs if source.shared}
+    types |= {output.name: output.type for output in request.outputs if output.shared}
+    for name, kind in types.items():
+        places[name].parent.mkdir(parents=True, exist_ok=True)
+        if kind == "file":
+            places[name].touch()
+        else:
+            places[name].mkdir(exist_ok=True)
 
 
 def place_of(source: InputSource, store: LocalArtifacts, request: StartRequest) -> Path:

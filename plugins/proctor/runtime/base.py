@@ -31,8 +31,8 @@ class InputSource(RuntimeModel):
     """One read-only input and where a container sees it.
 
     Either an artifact (``uri``), or what the site binds to a logical mount (``host_path``).
-    ``below``: only this file or folder of it. Or a directory that the steps of its run share, by
-    its name (``shared``): that one can be written to.
+    ``below``: only this file or folder of it. Or a directory or file that the steps of its run
+    share, by its name (``shared``): that one can be written to.
     """
 
     name: str
@@ -40,6 +40,7 @@ class InputSource(RuntimeModel):
     uri: str = ""
     host_path: str = ""
     shared: str = ""
+    type: Literal["directory", "file"] = "directory"
     mount_path: str
     below: str = ""
 

@@ -66,7 +66,7 @@ def _outcome(
     failure: Failure | None,
     result: Result | BadResult | None,
 ) -> Outcome:
-    told = result if isinstance(result, Result) else None
+    told = _without_shared(result, handle) if isinstance(result, Result) else None
     names = [output.name for output in handle.outputs if not output.shared]
     if failure is None:
         places = {name: store.staged(attempt.name, name) for name in names}
@@ -75,6 +75,13 @@ def _outcome(
             return Outcome(result=found, outputs=store.publish(attempt.name, names))
         failure = Failure(kind="step", message="; ".join(problems))
     return Outcome(failure=failure, result=told)
+
+
+def _without_shared(result: Result, handle: Handle) -> Result:
+    """What steps share changes behind the step: its digest of that says nothing."""
+    shared = {output.name for output in handle.outputs if output.shared}
+    own = tuple(output for output in result.outputs if output.name not in shared)
+    return result.model_copy(update={"outputs": own})
 
 
 def _found(places: Mapping[str, Path]) -> tuple[Result, list[str]]:

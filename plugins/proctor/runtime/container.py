@@ -16,7 +16,7 @@ from typing import Any
 
 from docker.types import DeviceRequest, LogConfig, Mount
 
-from proctor.runtime import host, network
+from proctor.runtime import host, mount_points, network
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.attempt import (
     CACHE_MOUNT,
@@ -32,6 +32,7 @@ from proctor.runtime.base import (
     LABEL_PIPELINE,
     LABEL_RUN,
     LABEL_STEP,
+    RequestRefused,
     StartRequest,
 )
 from proctor_steps.contract import STEP_DIR_VARIABLE, digest
@@ -89,13 +90,15 @@ def settings(
 ) -> dict[str, Any]:
     """Arguments of the SDK's ``containers.create``."""
     uid, gid = user()
+    mounts = _once_each(_mounts(attempt, request, store))
+    mount_points.make(mounts, (uid, gid))
     return {
         "image": image_id,
         "name": container_name(attempt),
         "labels": labels(attempt),
         "environment": _environment(request),
         "user": f"{uid}:{gid}",
-        "mounts": list(_mounts(attempt, request, store)),
+        "mounts": mounts,
         "mem_limit": request.resources.memory,
         "memswap_limit": request.resources.memory,
         "tmpfs": TMPFS,
@@ -168,18 +171,13 @@ def _certificates() -> str | None:
 
 def _mounts(attempt: Attempt, request: StartRequest, store: LocalArtifacts) -> Iterator[Mount]:
     yield _bind(STEP_MOUNT, str(attempt.step_dir))
-    read: set[str] = set()
     for source in request.inputs:
-        if source.mount_path not in read:
-            place = str(place_of(source, store, request))
-            yield _bind(source.mount_path, place, read_only=not source.shared)
-        read.add(source.mount_path)
+        place = str(place_of(source, store, request))
+        yield _bind(source.mount_path, place, read_only=not source.shared)
     shared = shared_places(request, store)
     for output in request.outputs:
-        # What a step reads and writes in one place is one directory there.
-        if output.mount_path not in read:
-            place = str(shared.get(output.name) or store.staged(attempt.name, output.name))
-            yield _bind(output.mount_path, place)
+        staged = shared[output.name] if output.shared else store.staged(attempt.name, output.name)
+        yield _bind(output.mount_path, str(staged))
     for given in request.sources:
         yield _bind(given.mount_path, given.host_path, read_only=True)
     certificates = _certificates()
@@ -191,8 +189,19 @@ def _mounts(attempt: Attempt, request: StartRequest, store: LocalArtifacts) -> I
         yield _bind(SECRETS_MOUNT, str(attempt.secrets), read_only=True)
 
 
+def _once_each(mounts: Iterator[Mount]) -> list[Mount]:
+    """What a step reads and writes in one place, a shared directory, is one mount there."""
+    found: dict[str, Mount] = {}
+    for mount in mounts:
+        if found.setdefault(mount["Target"], mount) != mount:
+            raise RequestRefused(f"two things cannot be mounted at {mount['Target']}")
+    return list(found.values())
+
+
 def _bind(target: str, source: str, *, read_only: bool = False) -> Mount:
     # Mounts, not "source:target" texts: run ids hold colons.
+    if target.startswith("/"):
+        target = "/" + "/".join(part for part in target.split("/") if part not in ("", "."))
     return Mount(target=target, source=source, type="bind", read_only=read_only)
 
 

@@ -30,6 +30,7 @@ from proctor.runtime.base import (
     Handle,
     LogChunk,
     Outcome,
+    OutputTarget,
     RequestRefused,
     RuntimeModel,
     StartRequest,
@@ -255,7 +256,7 @@ class FakeRuntime:
             return
         ok = act.outcome == "ok"
         outputs = (
-            [self._fill(attempt, o.name, act) for o in attempt.request().outputs] if ok else []
+            [self._fill(attempt, output, act) for output in attempt.request().outputs] if ok else []
         )
         made = Result(
             status="ok" if ok else "data_error" if act.outcome == "data_error" else "step_error",
@@ -266,11 +267,14 @@ class FakeRuntime:
         )
         contract.dump(attempt.step_dir, contract.RESULT_FILE, made)
 
-    def _fill(self, attempt: Attempt, name: str, act: FakeStep) -> Output:
+    def _fill(self, attempt: Attempt, output: OutputTarget, act: FakeStep) -> Output:
+        name = output.name
         root = self.store.staged(attempt.name, name)
+        if output.shared:
+            root = self.store.shared(attempt.name.pipeline, attempt.name.run, name)
         files = act.outputs.get(name, {"fake.txt": f"{attempt.name.step}/{name}\n"})
         for file, text in files.items():
-            path = root / file
+            path = root if output.type == "file" else root / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         sha256, size = tree_digest(root)

@@ -281,7 +281,7 @@ def _attempts(lines: list[Line]) -> Table:
     for column in ("Step", "#", "State", "Took", "Image", "Identity"):
         table.add_column(column, no_wrap=column not in ("Step", "State"))
     for (step, attempt), of_it in _by_attempt(lines).items():
-        state, took, image, outputs = "running", "", "", []
+        state, took, image, shares, outputs = "running", "", "", "", []
         for line in of_it:
             if line.kind == "attempt" and line.data.get("status") == "cancelled":
                 state = "cancelled"
@@ -294,8 +294,11 @@ def _attempts(lines: list[Line]) -> Table:
                     state = f"taken over from {earlier}"
                 image = str(line.data.get("image_digest") or "").removeprefix("sha256:")[:_SHORT]
                 outputs = list(_outputs(line))
+            if line.data.get("shares"):
+                shares = ", shares directories"
             if line.kind in ("skipped", "refused"):
                 state = f"{line.kind}: {line.data.get('message')}"
+        state += shares
         identity = next((x.identity for x in of_it if x.identity), "")[:_SHORT]
         number = str(attempt) if attempt else ""
         table.add_row(*_plain(step, number, state, took, image, identity))

@@ -163,6 +163,11 @@ def _publish(context: Context) -> Iterator[Problem]:
             if name not in step.all_outputs:
                 remedy = did_you_mean(name, step.all_outputs)
                 yield context.at(path, f"{step.id!r} has no output {name!r}", remedy)
+            elif step.all_outputs[name][1].type == "file":
+                message = (
+                    f"the output {name!r} is one file; only files of a directory are published"
+                )
+                yield context.at(path, message, "make it a directory, or leave it out of 'publish'")
             elif ".." in rest.split("/") or not rest:
                 message = f"{pattern!r} names no file of an output"
                 yield context.at(path, message, "write output/file; * and ? are patterns")
