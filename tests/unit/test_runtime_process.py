@@ -86,7 +86,7 @@ def test_secrets_are_passed_and_leave_no_copy(bench):
 
 def test_the_shim_keeps_the_deadline_alone(bench):
     act = {"children": 1, "ignore_term": True, "seconds": 600}
-    handle = bench.start("alone", act, deadline_seconds=0.8)
+    handle = bench.start("alone", act, deadline_seconds=4)
     stop = Path(handle.folder) / "stop.json"
     stop.write_text(json.dumps({"grace_seconds": 0.2, "at": handle.deadline_at}))
     state = bench.wait(handle)
