@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from proctor.site.terminal import MEASURED_SECONDS, ProgressView
 from proctor_steps.contract import PROGRESS_FILE, Progress
 
 STEP = "performance.Offline"
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def seen(home: Home, state: str) -> str:
@@ -57,3 +59,22 @@ def test_while_something_is_measured_only_changes_are_drawn_at_once(tmp_path: Pa
         ended = View("running", {STEP: {"state": "success"}})
         assert view._due(ended)
         assert view._due(ended)  # nothing is measured any more
+
+
+def test_steps_of_subjects_show_how_many_are_through(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    plan = load_plan(ROOT / "tests" / "golden" / "specs" / "subjects.yaml")
+    record = home.records.run("subjects", "r")
+    record.folder.mkdir(parents=True)
+    rows = [
+        {"id": "convert", "subjects": {"succeeded": 20}},
+        {"id": "segment", "subjects": {"succeeded": 11, "failed": 1, "running": 8}},
+    ]
+    (record.folder / "summary.json").write_text(json.dumps({"steps": rows}))
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, record=True)
+    with ProgressView(console, plan, record, home) as view:
+        view.show(View("running", {"subjects-1": {"state": "deferred"}}))
+        console.print(view._live.get_renderable() if view._live else "")
+    text = console.export_text()
+    assert "convert  done" in text and "20 of 20 subjects" in text
+    assert "segment  running" in text and "11 of 20 subjects, 1 failed" in text

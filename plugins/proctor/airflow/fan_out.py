@@ -28,6 +28,7 @@ from proctor.site.home import Home
 
 # How often the runs of all subjects are looked at: one short query.
 LOOK_SECONDS = 2.0
+SUMMARY_SECONDS = 10.0  # between two summaries while no subject has come to its end
 STILL_SECONDS = 10.0  # where nothing has changed for a while, as subjects may wait for days
 _STILL_AFTER = 60.0
 
@@ -122,6 +123,7 @@ class SubjectsTrigger(BaseTrigger):
         plan = home.records.plan(record.header().plan_digest)
         clock = asyncio.get_running_loop().time
         begun = changed = clock()
+        told = float("-inf")
         last: Stand | None = None
         while True:
             try:
@@ -134,12 +136,15 @@ class SubjectsTrigger(BaseTrigger):
                 changed = clock()
                 self._tell(found, last)
                 last = found
+                told = float("-inf")
+            still = clock() - changed > _STILL_AFTER
+            if clock() - told >= (_STILL_AFTER if still else SUMMARY_SECONDS):
                 await asyncio.to_thread(refresh_summary, home, record)
+                told = clock()
             if found.may_go_on(plan.fan_in):
                 await asyncio.sleep(begun + SETTLE_SECONDS - clock())
                 yield TriggerEvent({})  # type: ignore[no-untyped-call]
                 return
-            still = clock() - changed > _STILL_AFTER
             await asyncio.sleep(STILL_SECONDS if still else LOOK_SECONDS)
 
     def _tell(self, found: Stand, last: Stand | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from proctor.airflow.recorded import SUMMARY_FILE
 from proctor.plan.model import Plan, PlanStep
 from proctor.records.figures import figure
 from proctor.records.store import RunRecord
@@ -95,19 +97,31 @@ class ProgressView:
 
     def _table(self, view: View) -> RenderableType:
         table = Table.grid(padding=(0, 2))
+        subjects, done = self._subjects(), 0
         for step in self._plan.steps:
             ti = view.tasks.get(step.id, {})
-            state = str(ti.get("state") or "")
-            table.add_row(_row(step, state), self._seconds(ti), self._progress(step, state))
-        done = sum(
-            view.tasks.get(s.id, {}).get("state") in ("success", "skipped")
-            for s in self._plan.steps
-        )
+            state, progress = str(ti.get("state") or ""), ""
+            if step.partition:
+                state, progress = _of_subjects(subjects.get(step.id, {}))
+            else:
+                progress = self._progress(step, state)
+            done += state in ("success", "skipped")
+            table.add_row(_row(step, state), self._seconds(ti), progress)
         head = Text(
             f"{self._plan.pipeline}  {done}/{len(self._plan.steps)} steps  {self._clock()}",
             style="bold",
         )
         return Group(head, table)
+
+    def _subjects(self) -> dict[str, dict[str, int]]:
+        """How many subjects are how far in each step, as the run's summary was last written."""
+        if not self._plan.subjects:
+            return {}
+        try:
+            steps = json.loads((self._record.folder / SUMMARY_FILE).read_bytes())["steps"]
+            return {step["id"]: step["subjects"] for step in steps if "subjects" in step}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def _progress(self, step: PlanStep, state: str) -> str:
         if state not in ("running", "deferred"):
@@ -129,6 +143,18 @@ class ProgressView:
     def _clock(self) -> str:
         seconds = int(time.monotonic() - self._began)
         return f"{seconds // 60:d}:{seconds % 60:02d}"
+
+
+def _of_subjects(counts: Mapping[str, int]) -> tuple[str, str]:
+    """A step's state over all subjects, and how many are how far."""
+    every, done = sum(counts.values()), counts.get("succeeded", 0) + counts.get("skipped", 0)
+    if not every:
+        return "", ""
+    failed = counts.get("failed", 0)
+    words = f"{done} of {every} subjects" + (f", {failed} failed" if failed else "")
+    if done == every:
+        return "success", words
+    return ("failed" if failed and failed + done == every else "running"), words
 
 
 def _row(step: PlanStep, state: str) -> Text:
