@@ -89,12 +89,13 @@ def prepare_for_manual_review():
 
 
 def rollback_to_brain_extract():
+    # First what a person would work on, so that nobody puts a file into it meanwhile.
+    shutil.rmtree(review / "tumor_extraction" / subject)
     better = review / "brain_mask" / subject / "finalized" / MASK
     shutil.move(better, data / "prepared" / subject / MASK)
+    shutil.rmtree(review / "brain_mask" / subject)
     shutil.rmtree(data / "tumor_extracted" / subject)
     shutil.rmtree(labels / ".tumor_segmentation_backup" / subject)
-    for kind in ("tumor_extraction", "brain_mask"):
-        shutil.rmtree(review / kind / subject)
 
 
 def segmentation_comparison():
@@ -241,9 +242,14 @@ class Reviewer(threading.Thread):
 
     def run(self) -> None:
         while not self.over.wait(0.5):
-            for review in self.runs.glob("*/*/shared/output_path/manual_review"):
-                for waiting in sorted((review / "tumor_extraction").glob("*/*/under_review/*")):
-                    self._look_at(review, waiting)
+            # A step may take a folder away just then; a person looks again.
+            with contextlib.suppress(OSError):
+                self._look()
+
+    def _look(self) -> None:
+        for review in self.runs.glob("*/*/shared/output_path/manual_review"):
+            for waiting in sorted((review / "tumor_extraction").glob("*/*/under_review/*")):
+                self._look_at(review, waiting)
 
     def _look_at(self, review: Path, waiting: Path) -> None:
         subject = "/".join(waiting.parts[-4:-2])
