@@ -6,6 +6,7 @@ directory, segmentations laid out for review, a way back for a corrected brain m
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
