@@ -4,6 +4,10 @@ The gate records the answer and fails. Clearing tasks is the launcher's: a task 
 own rows tell whether it was done, as they change in one transaction: a gate that has failed under
 the number of tries that its answer was recorded with has not been cleared since. So whoever looks
 next, after whatever kill, clears once, and nothing begins again without another answer.
+
+One thing is cleared a second time: what was cleared in the moment in which the scheduler found the
+run to be over. Airflow leaves the state of a run that goes on as it is, and the scheduler then
+writes what it found: a run that has failed, whose cleared tasks never start.
 """
 
 from __future__ import annotations
@@ -39,17 +43,24 @@ class Rework:
         return said
 
     def wanted(self, record: RunRecord) -> list[Line]:
-        """The rejections for which nobody has cleared anything yet."""
+        """The rejections for which nobody has cleared anything yet, or not so that it runs."""
         lines = self._asked(record)
         client = self.instance.client
         if not lines or client.run_state(record.pipeline, record.run) is None:
             return []
         tasks = client.task_states(record.pipeline, record.run)
 
+        def stuck() -> bool:
+            # Asked after the tasks: clearing tasks of a run that is over sets it going, too.
+            return client.run_state(record.pipeline, record.run) == "failed"
+
         def uncleared(line: Line) -> bool:
-            task = tasks.get(line.step, {})
-            tries = line.data.get("generation")
-            return task.get("state") == "failed" and task.get("max_tries") == tries
+            if line.step not in tasks:
+                return False
+            state, tries = tasks[line.step]["state"], tasks[line.step]["max_tries"]
+            if state == "failed":
+                return bool(tries == line.data.get("generation"))
+            return state is None and stuck()
 
         return [line for line in lines if uncleared(line)]
 
