@@ -242,6 +242,12 @@ def check_chosen(run: StepRun) -> None:
         StepSkipped: it does not; that is recorded.
     """
     step, part = run.step, {each.id: each for each in run.plan.part(run.step.partition).steps}
+    mine = subjects.round_of(run.generation)
+    if mine and not (step.leads_back_to or step.decision):
+        newest = subjects.rounds(run.record, step.partition)[-1].number
+        if mine < newest:
+            # A task that comes late: what it would do is the later round's, and so is the record.
+            raise StepSkipped(f"round {newest} of {run.record.partition} has begun")
     before = [part[id] for id in part[step.id].upstream]
     asked = [each for each in before if each.decision and step.id in _targets(each.decision)]
     if asked:
