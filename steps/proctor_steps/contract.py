@@ -48,13 +48,15 @@ class Mount(Model):
     runs, for downloads) or ``secret`` (read-only file). ``cell`` tells the members of a fan-in
     apart: an input that comes from a matrix step has one mount per cell, for example
     ``SingleStream``, one from a step that ran per subject has one per subject; otherwise it is
-    empty.
+    empty. ``measured_in``: ``pipeline/run/step/attempt`` of another run, where the input is a
+    measurement that was taken over from it.
     """
 
     name: str
     kind: Literal["input", "output", "source", "cache", "secret"]
     path: str
     cell: str = ""
+    measured_in: str = ""
 
 
 class Approval(Model):

@@ -110,6 +110,11 @@ class StepIO:
         """All sources of an input, by cell (``""`` for an input without cells); may be empty."""
         return {m.cell: Path(m.path) for m in self._mounts("input") if m.name == name}
 
+    def measured_in(self, name: str) -> dict[str, str]:
+        """Of the sources of an input that are measurements of another run: which, by cell."""
+        mounts = [m for m in self._mounts("input") if m.name == name and m.measured_in]
+        return {m.cell: m.measured_in for m in mounts}
+
     def output(self, name: str) -> Path:
         """The folder (made and empty) of an output."""
         for mount in self._mounts("output"):

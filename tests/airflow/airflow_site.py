@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proctor.airflow.reuse import ask_for_fresh
+from proctor.airflow.reuse import Wish, ask
 from proctor.plan.compile import load_plan
 from proctor.records.store import RunRecord
 from proctor.records.summary import summarise
@@ -90,6 +90,6 @@ class Site:
         record = self.instance.home.records.run(plan.pipeline, new_run_id())
         watched = WatchedRun(self.instance, plan, record)
         if not reuse:
-            ask_for_fresh(record)
+            ask(record, Wish(fresh=True))
         watched.start(params or {}, path, {})
         return Started(self, watched)

@@ -17,7 +17,7 @@ from crash_points import dies_at
 from proctor.site.client import AirflowClient
 from proctor.site.notify import Notifier
 from proctor.site.rework import Rework, forgo
-from proctor.site.runs import WatchedRun, unfinished_run
+from proctor.site.runs import Asked, WatchedRun, unfinished_run
 from proctor.site.settings import user_name
 from proctor.site.upkeep import Upkeep
 
@@ -118,14 +118,14 @@ def test_the_same_command_takes_up_a_run_that_was_sent_back(site: Site) -> None:
     run = rejected(site, "sent-back")
     plan, find = run.watched.plan, partial(unfinished_run, site.instance)
     # What other tests have left waiting is given up by this, as by any other command.
-    assert find(plan, {"how": "badly"}, {})[0] is None
-    assert find(plan, {"how": "well"}, {})[0] == run.record
+    assert find(Asked(plan, {"how": "badly"}))[0] is None
+    assert find(Asked(plan, {"how": "well"}))[0] == run.record
     watched = WatchedRun(site.instance, plan, run.record, yes=True)
     notes: list[str] = []
     assert watched.watch(lambda view: notes.extend(view.notes)) == "success"
     assert any("back to prepare" in note for note in notes)
     assert [a.verdict for a in answers(run)] == ["rejected; back to prepare", "approved"]
-    assert find(plan, {"how": "well"}, {})[0] is None
+    assert find(Asked(plan, {"how": "well"}))[0] is None
 
 
 def test_a_launcher_that_watches_goes_on_after_the_rejection(site: Site) -> None:

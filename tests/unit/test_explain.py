@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_reuse import PARAMS, Site, steps
+from test_reuse import PARAMS, Runs, steps
 
-from proctor.airflow.explain import explain, first_difference
+from proctor.airflow.explain import explain
+from proctor.plan.differences import first_difference
 from proctor.plan.model import Plan
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path: Path) -> Runs:
+    return Runs(tmp_path)
 
 
-def told(site: Site, before: Any, plan: Any = None, **params: Any) -> dict[str, str]:
+def told(site: Runs, before: Any, plan: Any = None, **params: Any) -> dict[str, str]:
     made = Plan(pipeline="p", params=PARAMS, steps=plan or steps())
     site.fake.script({}, identities=site.identities, fingerprint=site.fingerprint)
     values = {"keep": "some", "seconds": 1.0, "uri": None} | params
@@ -25,7 +26,7 @@ def told(site: Site, before: Any, plan: Any = None, **params: Any) -> dict[str, 
     return {v.step: ("runs: " if v.runs else "") + v.why for v in found}
 
 
-def test_where_nothing_changed_only_what_measures_runs(site: Site) -> None:
+def test_where_nothing_changed_only_what_measures_runs(site: Runs) -> None:
     before, _ = site.run()
     files = sorted(p for p in site.home.path.rglob("*") if p.is_file())
     assert told(site, before) == {
@@ -39,7 +40,7 @@ def test_where_nothing_changed_only_what_measures_runs(site: Site) -> None:
     assert [p for p in after if p not in files] == []
 
 
-def test_the_first_difference_is_named_and_what_follows_runs(site: Site) -> None:
+def test_the_first_difference_is_named_and_what_follows_runs(site: Runs) -> None:
     before, _ = site.run()
     found = told(site, before, keep="others")
     assert found["fetch"] == "taken over from p/r1/fetch/1"
@@ -50,7 +51,7 @@ def test_the_first_difference_is_named_and_what_follows_runs(site: Site) -> None
     assert measured == "runs: always runs: it measures; parameter seconds was 1.0, is 2.0"
 
 
-def test_an_image_and_a_host_that_are_others(site: Site) -> None:
+def test_an_image_and_a_host_that_are_others(site: Runs) -> None:
     before, _ = site.run()
     site.identities["proctor/sut"] = "sut-2"
     site.fingerprint = {"cpu": "b"}
@@ -60,17 +61,20 @@ def test_an_image_and_a_host_that_are_others(site: Site) -> None:
     assert told(site, before)["accuracy"] == "runs: this host is another: cpu was a"
 
 
-def test_what_never_counts_says_why(site: Site) -> None:
+def test_what_never_counts_says_why(site: Runs) -> None:
     before, _ = site.run()
     assert told(site, before, steps(reuse="never"))["fetch"] == "runs: always runs: reuse is never"
     elsewhere = steps(network=True, params={"uri": "https://x.example/data"})
-    assert "nothing tells whether its source is as it was" in told(site, before, elsewhere)["fetch"]
+    assert (
+        "its source names no digest, so that it may have changed"
+        in told(site, before, elsewhere)["fetch"]
+    )
     other = steps(id="get", step="get")
     renamed = (other[0], *(s for s in other[1:] if s.id == "unused"))
     assert told(site, before, renamed)["get"] == "taken over from p/r1/fetch/1"
 
 
-def test_what_it_says_is_what_happens(site: Site) -> None:
+def test_what_it_says_is_what_happens(site: Runs) -> None:
     before, _ = site.run()
     for change in ({}, {"keep": "others"}, {"seconds": 3.0}):
         said = {step for step, words in told(site, before, **change).items() if "runs:" in words}

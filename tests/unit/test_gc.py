@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from test_reuse import Site
+from test_reuse import Runs
 
 from proctor.records.store import RecordError
 from proctor.runtime.artifacts import AttemptName, LocalArtifacts
@@ -16,11 +16,11 @@ from proctor.site.verify import verify
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path: Path) -> Runs:
+    return Runs(tmp_path)
 
 
-def litter(site: Site, run: str) -> list[Path]:
+def litter(site: Runs, run: str) -> list[Path]:
     """What crashes leave: outputs and scratch that no record names, and a plan of no run."""
     store = LocalArtifacts(site.home.path)
     lost = AttemptName("p", run, "fetch", 7)
@@ -35,12 +35,12 @@ def litter(site: Site, run: str) -> list[Path]:
     return [store._final(lost), scratch, plan]
 
 
-def bad(site: Site) -> list[str]:
+def bad(site: Runs) -> list[str]:
     checked = [each for record in site.home.records.runs() for each in verify(site.home, record)]
     return [each.message for each in checked if each.state == "bad"]
 
 
-def test_what_is_left_over_goes_and_the_rest_verifies(site: Site) -> None:
+def test_what_is_left_over_goes_and_the_rest_verifies(site: Runs) -> None:
     site.run()
     record, _ = site.run()
     lost = litter(site, record.run)
@@ -54,7 +54,7 @@ def test_what_is_left_over_goes_and_the_rest_verifies(site: Site) -> None:
     assert bad(site) == []
 
 
-def test_outputs_that_another_run_took_over_stay_when_the_run_is_removed(site: Site) -> None:
+def test_outputs_that_another_run_took_over_stay_when_the_run_is_removed(site: Runs) -> None:
     first, _ = site.run()
     second, started = site.run()
     assert started == ["performance"]
@@ -71,7 +71,7 @@ def test_outputs_that_another_run_took_over_stay_when_the_run_is_removed(site: S
     assert site.run()[1] == ["fetch", "filter", "accuracy", "performance", "score"]
 
 
-def test_what_is_under_way_stays(site: Site) -> None:
+def test_what_is_under_way_stays(site: Runs) -> None:
     record, _ = site.run()
     scratch = litter(site, record.run)[1]
     record.append("attempt", step="fetch", attempt=7, data={"status": "running"})
@@ -79,7 +79,7 @@ def test_what_is_under_way_stays(site: Site) -> None:
 
 
 def test_a_crash_in_the_middle_leaves_everything_verifying(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = site.run()
     site.run()
@@ -104,7 +104,7 @@ def test_a_crash_in_the_middle_leaves_everything_verifying(
     assert unneeded(site.home) == [] and first.exists()
 
 
-def test_nothing_goes_where_a_record_cannot_be_read(site: Site) -> None:
+def test_nothing_goes_where_a_record_cannot_be_read(site: Runs) -> None:
     record, _ = site.run()
     litter(site, record.run)
     with record.path.open("ab") as file:

@@ -11,18 +11,16 @@ import pytest
 
 from crash_points import dies_at
 from proctor.airflow.attempts import StepRun
-from proctor.airflow.reuse import ask_for_fresh
+from proctor.airflow.reuse import Wish
 from proctor.plan.model import Input, Param, Plan, PlannedOutput, PlanStep, Source
 from proctor.records.store import RunRecord
 from proctor.records.summary import summarise
 from proctor.runtime import hashes as hashes_module
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.base import Handle, Outcome
-from proctor.runtime.fake import FakeRuntime
 from proctor.runtime.hashes import FILE_NAME, FileHashes
-from proctor.site.home import Home
-from proctor.site.verify import verify
 from proctor_steps.contract import tree_digest
+from reuse_kit import Site
 
 IMAGES = {"proctor/steps": "steps-1", "proctor/sut": "sut-1"}
 
@@ -73,69 +71,52 @@ PARAMS = (
 )  # fmt: skip
 
 
-class Site:
-    """Runs one after the other on one home; the fake runtime tells which steps were started."""
+class Runs(Site):
+    """Runs of the plan above, or of one that a test bends."""
 
     def __init__(self, folder: Path) -> None:
-        self.home = Home(folder / "home")
-        self.home.create()
-        self.fake = FakeRuntime(self.home.path)
-        self.identities, self.fingerprint = dict(IMAGES), {"cpu": "a"}
-        self.acts: dict[str, Any] = {}
-        self.number = 0
+        super().__init__(folder)
+        self.identities = dict(IMAGES)
 
     def run(
         self,
         *,
         plan: tuple[PlanStep, ...] | None = None,
         fresh: bool = False,
+        measurements: str = "",
         allowed: Path | None = None,
         **params: Any,
     ) -> tuple[RunRecord, list[str]]:
         """A whole run; its record, and the steps that were started for it."""
-        self.number += 1
         made = Plan(pipeline="p", params=PARAMS, steps=plan or steps())
-        self.fake.script(self.acts, identities=self.identities, fingerprint=self.fingerprint)
-        record = self.home.records.run("p", f"r{self.number}")
-        self.home.records.save_plan(made)
         values = {"keep": "some", "seconds": 1.0, "uri": None} | params
-        record.append("header", plan_digest=made.digest, data={"params": values})
-        if fresh:
-            ask_for_fresh(record)
-        if allowed:
-            self.home.allow_for_run(record, [allowed])
-        for step in made.steps:
-            of_it = StepRun(self.home, made, step, record, self.fake, generation=3)
-            taken = of_it.take_up_or_start()
-            outcome = of_it.finish(taken) if isinstance(taken, Handle) else taken
-            assert outcome.failure is None, outcome.failure
-        started = [r["step"] for r in self.fake.starts() if r["run"] == record.run]
-        assert [x for x in verify(self.home, record) if x.state == "bad"] == []
+        record, started = self.drive(made, values, Wish(fresh, measurements), allowed)
+        assert self.bad(record) == []
         return record, started
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def site(tmp_path: Path) -> Runs:
+    return Runs(tmp_path)
 
 
 ALL = ["fetch", "filter", "accuracy", "performance", "score"]
 
 
-def with_image(image: str, identity: str) -> Callable[[Site], dict[str, Any]]:
-    def change(site: Site) -> dict[str, Any]:
+def with_image(image: str, identity: str) -> Callable[[Runs], dict[str, Any]]:
+    def change(site: Runs) -> dict[str, Any]:
         site.identities[image] = identity
         return {}
 
     return change
 
 
-def other_host(site: Site) -> dict[str, Any]:
+def other_host(site: Runs) -> dict[str, Any]:
     site.fingerprint = {"cpu": "b"}
     return {}
 
 
-def other_bytes(site: Site) -> dict[str, Any]:
+def other_bytes(site: Runs) -> dict[str, Any]:
     """The source is another, and each step makes something else of it."""
     site.acts = {
         step: {"outputs": {name: {"file": "another byte"}}}
@@ -168,20 +149,20 @@ def other_bytes(site: Site) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_just_what_depends_on_a_change_runs_again(
-    site: Site, change: Callable[[Site], dict[str, Any]], expected: list[str]
+    site: Runs, change: Callable[[Runs], dict[str, Any]], expected: list[str]
 ) -> None:
     """A step of the fake runtime leaves the same bytes, unless the script says otherwise."""
     assert site.run()[1] == ALL
     assert site.run(**change(site))[1] == expected
 
 
-def test_a_measurement_is_never_taken_over_silently(site: Site) -> None:
+def test_a_measurement_is_never_taken_over_silently(site: Runs) -> None:
     for _ in range(3):
         assert "performance" in site.run()[1]
 
 
 def test_the_record_and_the_summary_name_the_run_it_comes_from(
-    site: Site, caplog: pytest.LogCaptureFixture
+    site: Runs, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.run()
     site.run()
@@ -194,7 +175,7 @@ def test_the_record_and_the_summary_name_the_run_it_comes_from(
     assert "reused_from" not in rows["performance"]
 
 
-def test_a_crash_in_the_middle_of_taking_over_takes_over_again(site: Site) -> None:
+def test_a_crash_in_the_middle_of_taking_over_takes_over_again(site: Runs) -> None:
     site.run()
     plan = Plan(pipeline="p", params=PARAMS, steps=steps())
     for point in range(1, 5):
@@ -210,11 +191,11 @@ def test_a_crash_in_the_middle_of_taking_over_takes_over_again(site: Site) -> No
         assert [r["run"] for r in site.fake.starts("fetch")] == ["r1"]
 
 
-def first_file(site: Site, uri: str) -> Path:
+def first_file(site: Runs, uri: str) -> Path:
     return next(p for p in LocalArtifacts(site.home.path).path(uri).rglob("*") if p.is_file())
 
 
-def test_a_result_whose_bytes_were_changed_is_not_taken_over(site: Site) -> None:
+def test_a_result_whose_bytes_were_changed_is_not_taken_over(site: Runs) -> None:
     site.run()
     path = first_file(site, "artifact:p/r1/fetch/1/data")
     path.chmod(0o644)
@@ -222,7 +203,7 @@ def test_a_result_whose_bytes_were_changed_is_not_taken_over(site: Site) -> None
     assert site.run()[1] == ["fetch", "performance"]
 
 
-def test_a_result_of_a_record_that_was_edited_is_not_taken_over(site: Site) -> None:
+def test_a_result_of_a_record_that_was_edited_is_not_taken_over(site: Runs) -> None:
     first, _ = site.run()
     first.path.write_text(
         first.path.read_text().replace('"status":"running"', '"status": "running"', 1)
@@ -230,7 +211,7 @@ def test_a_result_of_a_record_that_was_edited_is_not_taken_over(site: Site) -> N
     assert site.run()[1] == ALL
 
 
-def test_a_cleared_step_runs_anew(site: Site) -> None:
+def test_a_cleared_step_runs_anew(site: Runs) -> None:
     site.run()
     record, started = site.run()
     assert "fetch" not in started
@@ -246,18 +227,18 @@ def fetching(sha256: str = "", uri: str = "https://data.example.org/a.zip") -> t
     return steps(network=True, params={"uri": uri, "sha256": sha256})
 
 
-def test_a_fetch_whose_source_may_have_changed_is_fetched_again(site: Site) -> None:
+def test_a_fetch_whose_source_may_have_changed_is_fetched_again(site: Runs) -> None:
     site.run(plan=fetching())
     assert site.run(plan=fetching())[1] == ["fetch", "performance"]
 
 
-def test_a_fetch_that_is_checked_against_a_sha256_is_not(site: Site) -> None:
+def test_a_fetch_that_is_checked_against_a_sha256_is_not(site: Runs) -> None:
     site.run(plan=fetching("a" * 64))
     assert site.run(plan=fetching("a" * 64))[1] == ["performance"]
     assert "fetch" in site.run(plan=fetching("b" * 64))[1]
 
 
-def test_a_file_of_this_host_counts_by_its_bytes(site: Site, tmp_path: Path) -> None:
+def test_a_file_of_this_host_counts_by_its_bytes(site: Runs, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "a").write_text("one")

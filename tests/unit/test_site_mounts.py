@@ -195,7 +195,8 @@ def test_a_step_gets_it_as_an_input(site: Site) -> None:
     (request,) = FakeRuntime(site.home.path).starts()
     assert request["inputs"] == [
         {"name": "data_path", "cell": "", "uri": "", "host_path": str(site.scans),
-             "shared": "", "type": "directory", "mount_path": "/raw", "below": ""},
+             "shared": "", "type": "directory", "mount_path": "/raw", "below": "",
+             "measured_in": ""},
     ]  # fmt: skip
     assert handle.attempt == 1
 

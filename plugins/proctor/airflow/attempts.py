@@ -15,7 +15,7 @@ from typing import Any
 from proctor.airflow import reuse
 from proctor.airflow.evidence import StepRefused, StepSkipped
 from proctor.airflow.recorded import REPORT_FILE, SUMMARY_FILE, LastAttempt, Recorded
-from proctor.airflow.reuse import Earlier
+from proctor.airflow.reuse import Choice, Earlier
 from proctor.airflow.services import ServiceRun
 from proctor.airflow.subjects import Stand, round_of, rounds, runs_anew
 from proctor.plan.model import selected
@@ -100,15 +100,24 @@ class StepRun(Recorded):
             self.end_attempt()
         return self._start(last.number + 1)
 
+    def choice(self) -> Choice:
+        """Whether an earlier run has done what the first attempt in this run would do.
+
+        Raises:
+            StepRefused: an approval is missing, a source is not allowed, the image is not here.
+            EngineError: the engine does not answer.
+        """
+        wish = reuse.wish_of(self.record)
+        if why := reuse.always_runs(self.step, wish):
+            return Choice(why)
+        return reuse.choose(self.home, self.step, wish, self._request(1), self.hashes)
+
     def _take_over_or_start(self) -> Handle | Outcome:
-        """The first attempt in this run: an earlier run may have done the same already."""
-        if not reuse.may_be_reused(self.step, self.record):
-            return self._start(1)
-        asked = self._request(1)
-        parts = asked[1]
-        known = parts["sources"] is not None
-        earlier = reuse.find(self.home, digest(parts), self.hashes) if known else None
-        return self._start(1, asked) if earlier is None else self._take_over(earlier, parts)
+        choice = self.choice()
+        if choice.earlier and choice.asked:
+            return self._take_over(choice.earlier, choice.asked[1])
+        _log.info("it runs: %s", choice.why)
+        return self._start(1, choice.asked)
 
     def _kept_in_round(self, last: LastAttempt) -> Outcome | None:
         """In a later round of a subject, what the round does not ask to be done anew."""
@@ -136,14 +145,13 @@ class StepRun(Recorded):
     def _take_over(self, earlier: Earlier, parts: Mapping[str, Any]) -> Outcome:
         _log.info("not run: %s had the same command, image, parameters and inputs", earlier.of)
         identity = digest(parts)
-        begun = {
-            "status": "finished",
-            "generation": self.generation,
-            "identity_parts": parts,
-            "reused_from": earlier.of,
-        }
+        taken: dict[str, Any] = {"reused_from": earlier.of}
+        if self.step.reuse == "within_run":
+            taken["measurement"] = True
+        begun = {"status": "finished", "generation": self.generation, "identity_parts": parts}
+        begun |= taken | ({"host": earlier.host} if earlier.host else {})
         # Of a result that was itself taken over, the one that was run counts.
-        data = {"reused_from": earlier.of} | earlier.line.data
+        data = taken | earlier.line.data
         # The result first: cut short in between, there was no attempt, and it is taken over again.
         line = self._append("result", attempt=1, identity=identity, data=data)
         self._append("attempt", attempt=1, identity=identity, data=begun)

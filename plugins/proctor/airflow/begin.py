@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any
 
 from airflow.sdk import BaseOperator
@@ -10,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from proctor.airflow import instance
 from proctor.airflow.faults import faults_told
+from proctor.airflow.reuse import wish_of
 from proctor.plan.model import Plan, whole_run
 from proctor.plan.params import ParamErrors, check_params
 from proctor.records.approvals import SigningKey
@@ -71,6 +73,7 @@ class BeginOperator(BaseOperator):
                 "given": given,
                 "params": params,
                 "mounts": {name: str(path) for name, path in bound.items()},
+                "reuse": asdict(wish_of(record)),
                 "versions": versions(),
                 **_spec(home, self.plan.pipeline),
                 "runtime": os.environ.get(RUNTIME_VARIABLE, "process"),

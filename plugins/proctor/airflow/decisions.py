@@ -155,7 +155,7 @@ class DecisionRun(StepRun):
         if any(output.shared for output in step.outputs if output.name == of.output):
             return store.shared(self.record.pipeline, self.record.run, of.output)
         record = self.record if partition else self.record.whole
-        uri, _ = output_of(record, of.step, of.output)
+        uri = output_of(record, of.step, of.output).uri
         return store.path(uri)
 
 

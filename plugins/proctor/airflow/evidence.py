@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from proctor.plan.model import Plan, PlanStep, selected
 from proctor.records.approvals import ApprovalInvalid, SigningKey, valid_answer
@@ -23,8 +24,17 @@ class StepRefused(Exception):
     """The step may not start in this run; the message is for the person who reads it."""
 
 
-def output_of(record: RunRecord, step: str, output: str) -> tuple[str, str]:
-    """URI and sha256 of a step's newest good output.
+class Left(NamedTuple):
+    """An output of a step. ``measured_in``: ``pipeline/run/step/attempt`` of another run whose
+    measurement was taken over."""
+
+    uri: str
+    sha256: str
+    measured_in: str = ""
+
+
+def output_of(record: RunRecord, step: str, output: str) -> Left:
+    """A step's newest good output.
 
     Raises:
         StepRefused: the step has none in this run.
@@ -37,7 +47,8 @@ def output_of(record: RunRecord, step: str, output: str) -> tuple[str, str]:
             f"step {step!r} has no recorded output {output!r} in this run; a task set to success "
             "by hand leaves none. Clear it and let it run."
         )
-    return str(entry["uri"]), str(entry["sha256"])
+    measured_in = str(line.data.get("reused_from")) if line.data.get("measurement") else ""
+    return Left(str(entry["uri"]), str(entry["sha256"]), measured_in)
 
 
 def gathered(record: RunRecord, partition: str) -> list[str]:
@@ -86,7 +97,7 @@ def evidence_digest(
                 found.append([*named, "left out"])
                 continue
             own = [output.name for output in step.outputs if not output.shared]
-            found += [[*named, name, output_of(part, step.id, name)[1]] for name in own]
+            found += [[*named, name, output_of(part, step.id, name).sha256] for name in own]
             if step.shares and step.kind == "container":
                 found.append([*named, "attempt", str(_good(part, step.id).attempt)])
     held = _asked_with(record, gate) if shared is None else shared

@@ -7,7 +7,6 @@ that the steps behind it have their inputs; what reads from a step that would ru
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,30 +15,13 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from proctor.airflow import reuse
 from proctor.airflow.attempts import StepRun
 from proctor.airflow.evidence import StepRefused
+from proctor.plan.differences import first_difference
 from proctor.plan.model import Plan, PlanStep, selected
 from proctor.records.store import RunRecord
-from proctor.runtime.base import EngineError, Runtime
+from proctor.runtime.base import Runtime
 from proctor.site.home import Home
-from proctor_steps.contract import digest
-
-_NAMES = {
-    "image": "the image",
-    "command": "the command",
-    "seed": "the seed",
-    "outputs": "the outputs",
-    "mounts": "the places of inputs",
-    "host": "this host",
-    "resources": "the resources",
-    "exclusive": "'exclusive'",
-    "services": "a service",
-    "contract": "the version of the contract",
-}
-# In the order in which a person would look.
-_ORDER = ("command", "image", "params", "inputs", "sources", "seed", "resources", "host")
-_LONGEST = 60  # of a value in words
 
 
 @dataclass(frozen=True)
@@ -101,30 +83,22 @@ class _Asked:
             behind = [source.step for source in item.sources if source.step in self.run]
             if behind and not item.shared:
                 return True, f"its input {item.name} comes from {behind[0]}, which runs"
-        if step.services:
-            return True, "it uses a service, whose answers are not known before"
+        run = self._run(step)
         try:
-            parts = self._parts(step)
+            parts = run.parts()
+            choice = run.choice()
         except StepRefused as refused:
             return True, f"it would be refused as things are: {refused}"
-        never = _never(step, parts)
-        if not never:
-            earlier = reuse.find(self.home, digest(parts), self._run(step).hashes)
-            if earlier is not None:
-                self._record(step, earlier.line.data)
-                return False, f"taken over from {earlier.of}"
-        differs = self._difference(step, parts)
-        words = "; ".join(text for text in (never, differs) if text)
-        return True, words or "all is as it was, and its result is not there any more"
+        if choice.earlier:
+            self.record.append("result", step=step.id, attempt=1, data=choice.earlier.line.data)
+            return False, f"taken over from {choice.earlier.of}"
+        never = choice.asked is None or parts["sources"] is None
+        always = f"always runs: {choice.why}" if never else ""
+        words = "; ".join(text for text in (always, self._difference(step, parts)) if text)
+        return True, words or choice.why
 
     def _run(self, step: PlanStep) -> StepRun:
         return StepRun(self.home, self.plan, step, self.record, self.runtime)
-
-    def _parts(self, step: PlanStep) -> dict[str, JsonValue]:
-        return self._run(step).parts()
-
-    def _record(self, step: PlanStep, data: Mapping[str, Any]) -> None:
-        self.record.append("result", step=step.id, attempt=1, data=data)
 
     def _difference(self, step: PlanStep, now: Mapping[str, JsonValue]) -> str:
         was: Any = None
@@ -137,49 +111,6 @@ class _Asked:
         return first_difference(was, now)
 
 
-def first_difference(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The first thing that makes a step another, in words; "" where nothing does."""
-    keys = [*_ORDER, *sorted(set(was) | set(now) - set(_ORDER))]
-    for key in dict.fromkeys(keys):
-        before, after = was.get(key), now.get(key)
-        if before == after:
-            continue
-        if key in ("params", "inputs", "sources"):
-            return _member(key, before, after)
-        if key == "host" and isinstance(before, dict) and isinstance(after, dict):
-            part = next(k for k in sorted({*before, *after}) if before.get(k) != after.get(k))
-            return f"this host is another: {part} was {_shown(before.get(part))}"
-        return f"{_NAMES.get(key, key)} was {_shown(before)}, is {_shown(after)}"
-    return ""
-
-
-def _member(key: str, before: Any, after: Any) -> str:
-    was, now = (x if isinstance(x, dict) else {} for x in (before, after))
-    name = next((k for k in sorted({*was, *now}) if was.get(k) != now.get(k)), "")
-    if key == "params":
-        return f"parameter {name} was {_shown(was.get(name))}, is {_shown(now.get(name))}"
-    kind = "input" if key == "inputs" else "source"
-    return f"the bytes of {kind} {name.rstrip('/')} are others" if name else f"another {kind}"
-
-
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    if text.startswith("sha256:"):
-        text = text[7:19]
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-
-
-def _never(step: PlanStep, parts: Mapping[str, JsonValue]) -> str:
-    """Why no result of another run counts for it."""
-    if step.reuse == "within_run":
-        return "always runs: it measures" if step.exclusive else "always runs: reuse is within_run"
-    if step.reuse == "never":
-        return "always runs: reuse is never"
-    if parts["sources"] is None:
-        return "always runs: nothing tells whether its source is as it was"
-    return ""
-
-
 _KINDS = {
     "approval": "always asked",
     "subjects": "every subject goes over it",
@@ -187,5 +118,3 @@ _KINDS = {
     "decision": "always decided anew",
     "join": "always",
 }
-
-__all__ = ["EngineError", "Verdict", "explain", "first_difference"]

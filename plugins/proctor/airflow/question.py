@@ -13,6 +13,8 @@ from proctor.records.store import RunRecord
 from proctor.records.summary import summarise
 from proctor.site.home import DATABASE_VARIABLE
 
+_JUDGED = ("LoadGen says", "Rules missed")
+
 
 def forget_question(task: object) -> None:
     """Have Airflow take the next question of a task as a new one.
@@ -52,13 +54,15 @@ def evidence_markdown(run: StepRun, shown: str) -> str:
         )
     runs = [r for r in summary["results"] if r["mode"] == "performance"]
     if runs:
+        elsewhere = any(r.get("measured_in") for r in runs)
         parts.append(
             _table(
-                ("Scenario", "Result", "LoadGen says", "Rules missed"),
+                ("Scenario", "Result", *(["Measured in"] * elsewhere), *_JUDGED),
                 [
                     (
                         r["scenario"],
                         figure(r["metrics"].get("metric") or {}),
+                        *([r.get("measured_in") or "this run"] * elsewhere),
                         "VALID" if r["valid"] else "INVALID",
                         _missed(r),
                     )

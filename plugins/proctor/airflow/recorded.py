@@ -16,6 +16,7 @@ import yaml
 from pydantic import JsonValue
 
 from proctor.airflow.evidence import (
+    Left,
     StepRefused,
     approvals_for,
     covered,
@@ -219,6 +220,7 @@ class Recorded:
             input_digests={f"{s.name}/{s.cell}": sha256 for s, sha256 in inputs},
             host_fingerprint=self.runtime.fingerprint() if measures else None,
             source_versions=self._source_versions(request),
+            measured_in={f"{s.name}/{s.cell}": s.measured_in for s, _ in inputs if s.measured_in},
             approvals=[digest(a.model_dump(mode="json")) for a in request.approvals],
             services={name: self._identity_of(handle) for name, handle in services.items()},
             partition=self.record.partition,
@@ -251,15 +253,17 @@ class Recorded:
                 for subject, record in self._records_of(source):
                     if was_skipped(record, source.step):
                         continue
-                    uri, sha256 = output_of(record, source.step, source.output)
+                    left = output_of(record, source.step, source.output)
                     if self.step.required_approvals:
-                        self._check_approved(source, uri, sha256)
+                        self._check_approved(source, left.uri, left.sha256)
                     if wanted.per_subject:
-                        place = LocalArtifacts(self.home.path).path(uri)
-                        whole = InputSource(name=wanted.name, uri=uri, mount_path=wanted.mount_path)
+                        place = LocalArtifacts(self.home.path).path(left.uri)
+                        whole = InputSource(
+                            name=wanted.name, uri=left.uri, mount_path=wanted.mount_path
+                        )
                         yield self._own_part(whole, place, f"{source.step}.{source.output}")
                     else:
-                        yield _input_source(wanted, source.cell, uri, subject), sha256
+                        yield _input_source(wanted, source.cell, left, subject), left.sha256
 
     def _records_of(self, source: Source) -> Iterator[tuple[str, RunRecord]]:
         """Where an output is recorded; for one of each subject, with the subject's name."""
@@ -432,13 +436,14 @@ def refresh_summary(home: Home, record: RunRecord) -> None:
         write_atomically(record.folder / REPORT_FILE, report.encode())
 
 
-def _input_source(wanted: Input, cell: str, uri: str, subject: str) -> InputSource:
+def _input_source(wanted: Input, cell: str, left: Left, subject: str) -> InputSource:
     """The members of a fan-in lie beside each other; a cell, a subject, or a cell of a subject."""
     cell = cell if wanted.fan_in else ""
     names = [name for name in (folder_name(subject) if subject else "", cell) if name]
     return InputSource(
         name=wanted.name,
         cell="/".join(name for name in (subject, cell) if name),
-        uri=uri,
+        uri=left.uri,
         mount_path="/".join([wanted.mount_path, *names]),
+        measured_in=left.measured_in,
     )

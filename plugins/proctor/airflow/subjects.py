@@ -73,7 +73,7 @@ def listed(home: Home, record: RunRecord, plan: Plan) -> list[str]:
     Raises:
         StepRefused: the list is not there, or holds what cannot be a subject; it names each.
     """
-    uri, _ = output_of(record.whole, plan.subjects, "subjects")
+    uri = output_of(record.whole, plan.subjects, "subjects").uri
     try:
         found = json.loads(LocalArtifacts(home.path).read(uri, SUBJECTS_FILE))
     except (ArtifactError, ValueError, OSError) as error:

@@ -28,6 +28,7 @@ def identity_parts(
     source_versions: Mapping[str, str] | None = MappingProxyType({}),
     services: Mapping[str, str] | None = None,
     partition: str = "",
+    measured_in: Mapping[str, str] | None = None,
 ) -> dict[str, JsonValue]:
     """What makes a step of a run the same as another; its identity is :func:`digest` of this.
 
@@ -35,7 +36,9 @@ def identity_parts(
     ``input_digests``: ``name`` or ``name/cell`` -> digest. ``approvals``: digests of the answers
     that the step is told. ``source_versions``: what its sources are (sha256, by parameter);
     ``None`` where nothing tells, so that no other step is known to be the same. ``services``:
-    name -> identity of the services that it uses. ``partition``: the subject.
+    name -> identity of the services that it uses. ``partition``: the subject. ``measured_in``: the
+    inputs that are figures of another run, and of which: a step that tells of them is told so. A
+    measurement is what it is wherever its inputs come from.
 
     Raises:
         ValueError: a measuring step without the host's fingerprint.
@@ -57,6 +60,8 @@ def identity_parts(
         parts["partition"] = partition
     if services:
         parts["services"] = dict(services)
+    if measured_in and step.reuse != "within_run":
+        parts["measured_in"] = dict(measured_in)
     if step.exclusive or step.reuse == "within_run":
         if not host_fingerprint:
             raise ValueError(f"step {step.id}: a measurement needs the host's fingerprint")

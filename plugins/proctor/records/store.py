@@ -85,6 +85,11 @@ class RunRecord:
         return [part for part in parts if part.exists()]
 
     @property
+    def name(self) -> str:
+        """``pipeline/run``, for people."""
+        return f"{self.pipeline}/{self.run}"
+
+    @property
     def own(self) -> Path:
         """The folder that only the orchestrator writes to."""
         return self.folder / "record"
@@ -228,6 +233,23 @@ class RecordStore:
     def all(self) -> list[RunRecord]:
         """Every run that has begun, each followed by its subjects' parts."""
         return [record for run in self.runs() for record in (run, *run.subjects())]
+
+    def find(self, wanted: str) -> RunRecord:
+        """A run by its id, the beginning of it, ``pipeline/run``, or ``latest``.
+
+        Raises:
+            LookupError: none, or several.
+        """
+        runs = self.runs()
+        if wanted == "latest" and runs:
+            return runs[-1]
+        found = [r for r in runs if wanted in (r.name, r.run)]
+        found = found or [r for r in runs if r.run.startswith(wanted)]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(r.name for r in (found or runs)[-8:]) or "none yet"
+        problem = "several runs match" if found else "there is no run"
+        raise LookupError(f"{problem} {wanted!r} in {self.home}; runs: {names}")
 
     def save_plan(self, plan: Plan) -> None:
         """Keep a plan under its digest."""

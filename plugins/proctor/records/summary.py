@@ -136,7 +136,10 @@ def _has(metrics: Any, **wanted: Any) -> TypeGuard[dict[str, JsonValue]]:
 def _loadgen(step: str, run: dict[str, JsonValue], line: Line) -> dict[str, JsonValue]:
     first = {key: run.get(key) for key in ("scenario", "mode", "valid")}
     rest = {key: value for key, value in run.items() if key not in first}
-    return {"step": step, **first, "findings": line.data.get("findings"), "metrics": rest}
+    found = {"step": step, **first, "findings": line.data.get("findings"), "metrics": rest}
+    if line.data.get("measurement"):
+        found["measured_in"] = line.data.get("reused_from")
+    return found
 
 
 def _step(step: PlanStep, lines: list[Line]) -> dict[str, Any]:
@@ -150,6 +153,8 @@ def _step(step: PlanStep, lines: list[Line]) -> dict[str, Any]:
     newest = _newest(lines, "result")
     if newest and (earlier := newest.data.get("reused_from")):
         row["reused_from"] = earlier
+        if newest.data.get("measurement"):
+            row["measurement"] = True
     if step.shares:
         row["shares"] = True
     if host := _host(lines):

@@ -186,7 +186,13 @@ class Attempt:
     ) -> Iterator[Mount]:
         for source, place in zip(request.inputs, inputs, strict=True):
             path = source.mount_path if container else str(place)
-            yield Mount(name=source.name, kind="input", path=path, cell=source.cell)
+            yield Mount(
+                name=source.name,
+                kind="input",
+                path=path,
+                cell=source.cell,
+                measured_in=source.measured_in,
+            )
         for output in request.outputs:
             path = output.mount_path if container else str(staged[output.name])
             yield Mount(name=output.name, kind="output", path=path)

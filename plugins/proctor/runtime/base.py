@@ -32,7 +32,8 @@ class InputSource(RuntimeModel):
 
     Either an artifact (``uri``), or what the site binds to a logical mount (``host_path``).
     ``below``: only this file or folder of it. Or a directory or file that the steps of its run
-    share, by its name (``shared``): that one can be written to.
+    share, by its name (``shared``): that one can be written to. ``measured_in``: the other run's
+    attempt that it is a measurement of, where it was taken over.
     """
 
     name: str
@@ -43,6 +44,7 @@ class InputSource(RuntimeModel):
     type: Literal["directory", "file"] = "directory"
     mount_path: str
     below: str = ""
+    measured_in: str = ""
 
 
 class OutputTarget(RuntimeModel):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from proctor.plan.model import Plan
+    from proctor.records.store import RunRecord
     from proctor.site.runs import WatchedRun
 
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="a parameter")]
@@ -59,6 +60,9 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="run every step, take no earlier result over")
     ] = False,
+    reuse_measurements: Annotated[
+        str, typer.Option(metavar="RUN", help="take over what that run measured")
+    ] = "",
     json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="summary")] = None,
 ) -> None:
     """Run a pipeline to its end: start PostgreSQL and Airflow, show progress, stop everything."""
@@ -70,16 +74,20 @@ def run(
     place = home_of(home)
     path, plan, params, build = prepared(spec, set_ or [])
     _create(place)
+    if fresh and reuse_measurements:
+        give_up("--fresh takes nothing over, --reuse-measurements does: give one of them")
+    measured = run_named(place, reuse_measurements).name if reuse_measurements else ""
     bound = _bind(place, plan, params, mount or [])
     kind = choose_runtime(console, runtime, place, images_of(plan, params))
     # Airflow takes seconds to load: what was given wrongly is said before that.
-    from proctor.airflow.reuse import ask_for_fresh
+    from proctor.airflow.reuse import Wish, ask
     from proctor.site.instance import running
-    from proctor.site.runs import WatchedRun, new_run_id, unfinished_run, write_json
+    from proctor.site.runs import Asked, WatchedRun, new_run_id, unfinished_run, write_json
     from proctor.site.terminal import ProgressView, results_table
 
     with _plain_errors(place), _signals(), running(place, kind, sys.stderr) as instance:
-        left, given_up = instance.patiently(lambda: unfinished_run(instance, plan, params, bound))
+        asked = Asked(plan, params, bound, Wish(fresh, measured))
+        left, given_up = instance.patiently(lambda: unfinished_run(instance, asked))
         for name in given_up:
             console.print(f"gave up {name}, which an earlier launcher left unfinished")
         record = left or place.records.run(plan.pipeline, new_run_id())
@@ -92,8 +100,7 @@ def run(
         if left:
             console.print(f"Takes up  {plan.pipeline}/{record.run}, which was left unfinished")
         else:
-            if fresh:
-                ask_for_fresh(record)
+            ask(record, asked.wish)
             watched.start(params, path, build)
         with ProgressView(console, plan, record, place) as view:
             state = watched.watch(view.show)
@@ -179,14 +186,10 @@ def report(
 ) -> None:
     """Show a run's results, and where its report and package are."""
     from proctor.records.summary import summarise
-    from proctor.site.runs import find_run
     from proctor.site.terminal import results_table
 
     place = home_of(home)
-    try:
-        record = find_run(place, run)
-    except LookupError as error:
-        give_up(str(error))
+    record = run_named(place, run)
     summary = summarise(place.records, record)
     if json_:
         typer.echo(json.dumps(summary, indent=1, ensure_ascii=False))
@@ -195,7 +198,7 @@ def report(
     if output:
         source = record.folder / "report.html"
         if not source.is_file():
-            give_up(f"{record.pipeline}/{record.run} has no report: it did not come to that step")
+            give_up(f"{record.name} has no report: it did not come to that step")
         shutil.copyfile(source, output)
 
 
@@ -361,6 +364,14 @@ def _create(home: Home) -> None:
 def home_of(option: Path | None) -> Home:
     """The home that ``--home`` names, else the default."""
     return Home(option.resolve()) if option else Home.default()
+
+
+def run_named(home: Home, run: str) -> RunRecord:
+    """The run that a person names; ends the command where there is none."""
+    try:
+        return home.records.find(run)
+    except LookupError as error:
+        give_up(str(error))
 
 
 def console_of() -> Console:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from proctor.site.commands import choose_runtime, console_of, give_up, home_of, prepared
+from proctor.site.commands import choose_runtime, console_of, give_up, home_of, prepared, run_named
 from proctor.site.commands import images_of as images
 
 
@@ -19,14 +19,14 @@ def explain_plan(spec: str, settings: list[str], run: str, runtime: str, home: P
     from proctor.runtime.choose import make
     from proctor.site import mounts
     from proctor.site.home import HomeError, SourceRefused
-    from proctor.site.runs import find_run, named_files
+    from proctor.site.runs import named_files
 
     console, place = console_of(), home_of(home)
     _, plan, params, _ = prepared(spec, settings)
+    before = run_named(place, run)
     try:
-        before = find_run(place, run)
         bound = mounts.bind(place, plan.bound(params), mounts.kept(before))
-    except (LookupError, SourceRefused, HomeError) as error:
+    except (SourceRefused, HomeError) as error:
         give_up(str(error))
     chosen = make(choose_runtime(console, runtime, place, images(plan, params)), place.path)
 

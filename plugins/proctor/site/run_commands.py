@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proctor.site.commands import FAILED, HomeOption, console_of, give_up, home_of
+from proctor.site.commands import FAILED, HomeOption, console_of, give_up, home_of, run_named
 from proctor.site.home import Home
 from proctor.spec.errors import did_you_mean
 
@@ -76,7 +76,7 @@ def show(
 ) -> None:
     """Show a run's record: parameters, versions, every attempt, every output, every answer."""
     place = home_of(home or context.obj)
-    record = _find(place, run)
+    record = run_named(place, run)
     if subject:
         record = _part(record, subject)
     if json_:
@@ -88,7 +88,7 @@ def show(
     from proctor.airflow.answers import given
 
     console, lines, header = console_of(), record.lines(), record.header()
-    console.print(f"[bold]{escape(record.pipeline)}/{escape(record.run)}[/]", soft_wrap=True)
+    console.print(f"[bold]{escape(record.name)}[/]", soft_wrap=True)
     for name, text in _about(header):
         console.print(f"  {name:<11}{escape(text)}", soft_wrap=True, highlight=False)
     console.print(_parameters(header))
@@ -109,7 +109,7 @@ def verify(context: typer.Context, run: Run = "latest", home: HomeOption = None)
     from proctor.site.verify import verify as check
 
     place = home_of(home or context.obj)
-    record = _find(place, run)
+    record = run_named(place, run)
     console = console_of()
     with console.status("reading"):
         checked = check(place, record)
@@ -117,7 +117,7 @@ def verify(context: typer.Context, run: Run = "latest", home: HomeOption = None)
     for what in dict.fromkeys(each.what for each in checked):
         states = [each.state for each in checked if each.what == what]
         table.add_row(what, *(str(states.count(s)) for s in ("good", "gone", "bad")))
-    console.print(f"[bold]{escape(record.pipeline)}/{escape(record.run)}[/]", soft_wrap=True)
+    console.print(f"[bold]{escape(record.name)}[/]", soft_wrap=True)
     console.print(table)
     bad = [each for each in checked if each.state == "bad"]
     for each in bad:
@@ -141,7 +141,7 @@ def remove_runs(
     from proctor.site.gc import remove_run
 
     place = home_of(home or context.obj)
-    found = [_find(place, run) for run in runs]
+    found = [run_named(place, run) for run in runs]
     names = ", ".join(f"{record.pipeline}/{record.run}" for record in found)
     if not yes and not typer.confirm(f"Remove {names}, with what people finished in them?"):
         raise typer.Exit(FAILED)
@@ -200,15 +200,6 @@ def _collect(home: Home, *, dry_run: bool) -> None:
     console.print(f"Removed, {decimal(sum(each.size for each in found))} in all.")
 
 
-def _find(home: Home, run: str) -> RunRecord:
-    from proctor.site.runs import find_run
-
-    try:
-        return find_run(home, run)
-    except LookupError as error:
-        give_up(str(error))
-
-
 def _part(record: RunRecord, subject: str) -> RunRecord:
     part = record.subject(subject)
     if not part.exists():
@@ -256,6 +247,11 @@ def _about(header: Line) -> Iterator[tuple[str, str]]:
     bound = data.get("mounts")
     if isinstance(bound, dict) and bound:
         yield "mounts", ", ".join(f"{name} = {path}" for name, path in bound.items())
+    reuse = data.get("reuse")
+    if isinstance(reuse, dict) and reuse.get("fresh"):
+        yield "reuse", "--fresh: nothing is taken over"
+    elif isinstance(reuse, dict) and reuse.get("measurements"):
+        yield "reuse", f"what {reuse['measurements']} measured may be taken over"
     versions = data.get("versions")
     if isinstance(versions, dict):
         yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -21,13 +21,14 @@ from proctor.airflow.approval import announce_unattended
 from proctor.airflow.dag import SPEC_ERRORS, task_ids
 from proctor.airflow.fan_out import look
 from proctor.airflow.recorded import refresh_summary
+from proctor.airflow.reuse import Wish, wish_of
 from proctor.airflow.subjects import parse_run_id
 from proctor.plan.model import Plan
 from proctor.records.store import RunRecord
 from proctor.records.summary import summarise
 from proctor.site import mounts
 from proctor.site.client import AirflowUnavailable
-from proctor.site.home import PROFILE_FILE, Home, file_path
+from proctor.site.home import PROFILE_FILE, file_path
 from proctor.site.instance import Instance
 from proctor.site.rework import Rework, forgo
 from proctor.site.settings import roles, user_name
@@ -50,11 +51,27 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
-def unfinished_run(
-    instance: Instance, plan: Plan, params: Mapping[str, JsonValue], bound: Mapping[str, str]
-) -> tuple[RunRecord | None, list[str]]:
-    """A run that an earlier, ended launcher left, if it is of this plan, these parameters and the
-    same mounts.
+@dataclass(frozen=True)
+class Asked:
+    """What a command asks for. ``bound``: what the site binds to logical mounts, by name."""
+
+    plan: Plan
+    params: Mapping[str, JsonValue]
+    bound: Mapping[str, str] = field(default_factory=dict)
+    wish: Wish = field(default_factory=Wish)
+
+    def began(self, record: RunRecord) -> bool:
+        """Whether a run was begun by the same command."""
+        if record.pipeline != self.plan.pipeline or not record.exists():
+            return False
+        if mounts.kept(record) != self.bound or wish_of(record) != self.wish:
+            return False
+        same_plan = record.header().plan_digest == self.plan.digest
+        return same_plan and record.params() == dict(self.params)
+
+
+def unfinished_run(instance: Instance, asked: Asked) -> tuple[RunRecord | None, list[str]]:
+    """A run that an earlier, ended launcher left, if the same was asked for.
 
     Any other unfinished run is given up: one that went on unasked would disturb what is measured.
     The second value names those.
@@ -64,33 +81,22 @@ def unfinished_run(
         if parse_run_id(run_id)[1]:
             continue  # a subject's, which goes on or ends with the run it belongs to
         record = instance.home.records.run(dag_id, run_id)
-        if taken is None and dag_id == plan.pipeline and _same(record, plan, params, bound):
+        if taken is None and asked.began(record):
             taken = record
             continue
         forgo(record)
         instance.client.give_up(dag_id, run_id)
         given_up.append(f"{dag_id}/{run_id}")
-    return taken or _sent_back(instance, plan, params, bound), given_up
+    return taken or _sent_back(instance, asked), given_up
 
 
-def _sent_back(
-    instance: Instance, plan: Plan, params: Mapping[str, JsonValue], bound: Mapping[str, str]
-) -> RunRecord | None:
+def _sent_back(instance: Instance, asked: Asked) -> RunRecord | None:
     """A run that somebody's rejection sends back, and that failed as no launcher was there."""
     rework = Rework(instance)
     for record in reversed(instance.home.records.runs()):
-        same = record.pipeline == plan.pipeline and _same(record, plan, params, bound)
-        if same and rework.wanted(record):
+        if asked.began(record) and rework.wanted(record):
             return record
     return None
-
-
-def _same(
-    record: RunRecord, plan: Plan, params: Mapping[str, JsonValue], bound: Mapping[str, str]
-) -> bool:
-    if not record.exists() or mounts.kept(record) != bound:
-        return False
-    return record.header().plan_digest == plan.digest and record.params() == dict(params)
 
 
 @dataclass
@@ -275,24 +281,6 @@ def named_files(plan: Plan, params: Mapping[str, JsonValue]) -> list[Path]:
     """Paths that the person at the terminal named: readable in this run, and in no other."""
     uris = [params.get(p.name) for p in plan.params if p.type == "uri"]
     return [file_path(u) for u in uris if isinstance(u, str) and u.startswith("file:")]
-
-
-def find_run(home: Home, wanted: str) -> RunRecord:
-    """A run by its id, the beginning of it, ``pipeline/run``, or ``latest``.
-
-    Raises:
-        LookupError: none, or several.
-    """
-    runs = home.records.runs()
-    if wanted == "latest" and runs:
-        return runs[-1]
-    found = [r for r in runs if f"{r.pipeline}/{r.run}" == wanted or r.run == wanted]
-    found = found or [r for r in runs if r.run.startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(f"{r.pipeline}/{r.run}" for r in (found or runs)[-8:]) or "none yet"
-    problem = "several runs match" if found else "there is no run"
-    raise LookupError(f"{problem} {wanted!r} in {home.path}; runs: {names}")
 
 
 def write_json(path: Path, summary: Mapping[str, Any]) -> None:

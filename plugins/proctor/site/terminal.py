@@ -173,10 +173,13 @@ def results_table(console: Console, summary: Mapping[str, Any], record: RunRecor
         title_style="bold",
         header_style="bold",
     )
-    for column in ("Scenario", "Result", "LoadGen", "Accuracy", "Samples"):
+    elsewhere = any(run.get("measured_in") for run in performance.values())
+    for column in ("Scenario", "Result", *(["Measured in"] * elsewhere), *_LATER):
         table.add_column(column)
     for scenario in sorted({*performance, *accuracy}, key=str):
-        table.add_row(str(scenario), *_cells(performance.get(scenario), accuracy.get(scenario)))
+        result, *later = _cells(performance.get(scenario), accuracy.get(scenario))
+        where = str((performance.get(scenario) or {}).get("measured_in") or "this run")
+        table.add_row(str(scenario), result, *([Text(where)] * elsewhere), *later)
     console.print()
     if table.row_count:
         console.print(table)
@@ -185,7 +188,8 @@ def results_table(console: Console, summary: Mapping[str, Any], record: RunRecor
             text = f"✗ {step['id']}: {step.get('message', 'failed')}"
             console.print(Text(text, style="bold red"), soft_wrap=True)
     _rules_missed(console, list(performance.values()))
-    if taken := [step["id"] for step in summary["steps"] if step.get("reused_from")]:
+    others = [s for s in summary["steps"] if s.get("reused_from") and not s.get("measurement")]
+    if taken := [step["id"] for step in others]:
         said = Text("Taken over from earlier runs (--fresh runs them again): ", style="dim")
         console.print(said.append(", ".join(taken)), soft_wrap=True)
     for name, label in _FILES.items():
@@ -193,6 +197,7 @@ def results_table(console: Console, summary: Mapping[str, Any], record: RunRecor
             console.print(Text(f"{label:<9} {record.folder / name}"), soft_wrap=True)
 
 
+_LATER = ("LoadGen", "Accuracy", "Samples")
 _FILES = {"report.html": "Report", "submission.tar.gz": "Package", "summary.json": "Summary"}
 
 

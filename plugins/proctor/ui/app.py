@@ -103,7 +103,7 @@ def content(dag_id: str, run_id: str, step: str, output: str, name: str) -> Resp
     """One file of a step's output, as the step wrote it."""
     record = _record(dag_id, run_id)
     try:
-        uri, _ = output_of(record, step, output)
+        uri = output_of(record, step, output).uri
         root = LocalArtifacts(instance.home().path).path(uri)
     except (StepRefused, RecordError, ValueError):
         raise HTTPException(404, "there is no such output in this run") from None
@@ -137,7 +137,7 @@ def _frames(record: RunRecord, gate: Gate) -> list[tuple[str, str]]:
     frames = []
     for source in gate.evidence:
         try:
-            uri, _ = output_of(record, source.step, source.output)
+            uri = output_of(record, source.step, source.output).uri
         except StepRefused:
             continue
         root: Path = LocalArtifacts(instance.home().path).path(uri)

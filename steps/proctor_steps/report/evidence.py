@@ -132,7 +132,10 @@ R = TypeVar("R", bound=Read)
 
 @dataclass
 class Evidence:
-    """Everything that was found, by scenario. ``problems``: what is absent or unreadable."""
+    """Everything that was found, by scenario. ``problems``: what is absent or unreadable.
+
+    ``measured_in``: the attempts of another run whose figures were taken over.
+    """
 
     performance: dict[str, Run] = field(default_factory=dict)
     logs: dict[str, Path] = field(default_factory=dict)
@@ -140,6 +143,7 @@ class Evidence:
     accuracy_logs: dict[str, Path] = field(default_factory=dict)
     scores: dict[str, Score] = field(default_factory=dict)
     score_folders: dict[str, Path] = field(default_factory=dict)
+    measured_in: dict[str, str] = field(default_factory=dict)
     raw_runs: dict[str, Any] = field(default_factory=dict)
     raw_scores: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
@@ -194,11 +198,16 @@ def gather(io: StepIO, runs_input: str = "runs", scores_input: str = "accuracy")
 
 
 def _runs(io: StepIO, name: str, found: Evidence, wrong: list[str]) -> None:
-    for _cell, folder in sorted(io.inputs(name).items()):
+    elsewhere = io.measured_in(name)
+    for cell, folder in sorted(io.inputs(name).items()):
         raw = _json(folder / "run.json", found, wrong)
         run = _fit(Run, raw, folder / "run.json", wrong)
         if run is None:
             continue
+        if cell in elsewhere:
+            known = found.measured_in.get(run.scenario)
+            told = dict.fromkeys(filter(None, (known, elsewhere[cell])))
+            found.measured_in[run.scenario] = ", ".join(told)
         if run.mode == "accuracy":
             found.accuracy_runs[run.scenario], found.accuracy_logs[run.scenario] = run, folder
         else:

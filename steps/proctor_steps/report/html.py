@@ -150,6 +150,7 @@ def _row(scenario: str, found: Evidence) -> dict[str, Any]:
         "note": note,
         "counting": _counting(run_) if run_ else None,
         "in_round": run_.scenario_in_round if run_ else None,
+        "measured_in": found.measured_in.get(scenario, ""),
     }
 
 
@@ -286,6 +287,7 @@ def _summary(found: Evidence, judged: Verdict, approvals: tuple[Approval, ...]) 
         ],
         "findings": [f.model_dump() for f in _findings(found, judged)],
         "approvals": [a.model_dump() for a in approvals],
+        "measured_in": found.measured_in,
         # The list of names is in the dataset itself, and stands here by its digest.
         "dataset": {k: v for k, v in found.dataset.items() if k != "images"},
         "model": found.model,

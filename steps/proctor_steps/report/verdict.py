@@ -114,6 +114,9 @@ def _findings(found: Evidence, rules: BenchmarkRules | None) -> Iterable[Finding
         yield _finding("accuracy_score", "the accuracy was not scored")
     for scenario in found.scenarios():
         run, score = found.performance.get(scenario), found.scores.get(scenario)
+        if earlier := found.measured_in.get(scenario):
+            text = f"measured in {earlier}, taken over from there and not measured in this run"
+            yield _finding("measured_in_another_run", text, scenario, "info")
         if run is not None:
             yield from _run_findings(scenario, run)
         elif found.performance:

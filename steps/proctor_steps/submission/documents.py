@@ -79,10 +79,12 @@ def _worth(blocking: Sequence[Finding], untargeted: bool) -> list[str]:
 
 def _figures(scenario: str, found: Evidence) -> list[str]:
     run, score = found.performance[scenario], found.scores[scenario]
+    earlier = found.measured_in.get(scenario)
     loadgen = {True: "VALID", False: "INVALID"}.get(bool(run.valid), "")
     rows = [
         ("LoadGen", loadgen if run.valid is not None else "no verdict"),
         ("Result", _metric(run.metric)),
+        *([("Measured in", f"{earlier}; taken over from there")] if earlier else []),
         ("Queries", f"{run.queries:,}" if run.queries is not None else "unknown"),
         ("Duration", f"{run.duration_s:.1f} s" if run.duration_s is not None else "unknown"),
         (score.metric, verdict.percent(score.value)),
@@ -111,9 +113,12 @@ def _provenance(found: Evidence, made: Contract, accuracy_log_sha256: str) -> li
     ]
 
 
-def approvals_text(approvals: Sequence[Approval]) -> str:
-    """``documentation/README.md``."""
+def about_text(approvals: Sequence[Approval], measured_in: Mapping[str, str]) -> str:
+    """``documentation/README.md``: who approved, and what was measured in another run."""
     lines = ["# Approvals", "", *approval_lines(approvals), "", "As data: approvals.json."]
+    if measured_in:
+        lines += ["", "# Measured in another run, and taken over from there", ""]
+        lines += [f"- {scenario}: {one_line(run)}" for scenario, run in measured_in.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -217,7 +217,7 @@ def _scenario(folder: Path, scenario: str, params: Params, found: Evidence, io: 
 def _documentation(folder: Path, params: Params, found: Evidence, io: StepIO) -> None:
     approvals = [approval.model_dump() for approval in io.contract.approvals]
     _json(folder / "approvals.json", approvals)
-    _text(folder / "README.md", documents.approvals_text(io.contract.approvals))
+    _text(folder / "README.md", documents.about_text(io.contract.approvals, found.measured_in))
     _text(folder / "calibration.md", documents.calibration_text(params.calibration, found.model))
 
 
