@@ -20,6 +20,7 @@ BENCHMARKS = {
     "disturbance": 10,
     "endpoint": 5,
     "hashing": 5,
+    "subjects": 3,
 }
 
 

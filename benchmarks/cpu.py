@@ -30,29 +30,31 @@ class Usage:
 
 def measure(group: Grouping, seconds: float) -> Usage:
     """Watch for so long. Children that came and ended meanwhile count with who waited for them."""
-    before, begun = _snapshot(group), time.monotonic()
+    before, begun = used(group), time.monotonic()
     time.sleep(seconds)
-    after, passed = _snapshot(group), time.monotonic() - begun
-    names = sorted({name for name, _ in (*before.values(), *after.values())})
-    # What a process that ended meanwhile had used before is in its parent's sum at the end, so its
-    # own sum at the beginning is taken off the group.
-    used = {
-        name: sum(t for n, t in after.values() if n == name)
-        - sum(t for n, t in before.values() if n == name)
-        for name in names
-    }
-    return Usage(passed, {name: 100 * value / passed for name, value in used.items()})
+    after, passed = used(group), time.monotonic() - begun
+    return Usage(
+        passed,
+        {
+            name: 100 * (after.get(name, 0) - before.get(name, 0)) / passed
+            for name in sorted({*before, *after})
+        },
+    )
 
 
-def _snapshot(group: Grouping) -> dict[int, tuple[str, float]]:
-    """pid -> (group, seconds used by it and by the children that it has waited for)."""
+def used(group: Grouping) -> dict[str, float]:
+    """Seconds so far, by group: of its processes, and of their children that they have waited for.
+
+    What a process had used that ended meanwhile is in its parent's sum, so that differences of
+    these sums hold it.
+    """
     table = {pid: fields for pid in psutil.pids() if (fields := _stat(pid)) is not None}
     groups = group({pid: int(fields[1]) for pid, fields in table.items()})
-    return {
-        pid: (groups[pid], sum(map(int, fields[11:15])) / _TICKS)
-        for pid, fields in table.items()
-        if groups.get(pid)
-    }
+    found: dict[str, float] = {}
+    for pid, fields in table.items():
+        if name := groups.get(pid):
+            found[name] = found.get(name, 0.0) + sum(map(int, fields[11:15])) / _TICKS
+    return found
 
 
 def _stat(pid: int) -> list[str] | None:

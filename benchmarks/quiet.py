@@ -11,11 +11,8 @@ the step itself and to others that use the engine; the last row is what they use
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-
-import psutil
 
 from benchmarks import chain, cpu
 from benchmarks.harness import Bench, interval
@@ -86,7 +83,7 @@ def _watch(
 ) -> None:
     """The rows of one performance run."""
     instance.wait_for_task(pipeline, run, _TASK, "deferred", _SETTLE_SECONDS)
-    roots = _roots(instance)
+    roots = instance.roots()
 
     def group(parents: Mapping[int, int]) -> dict[int, str]:
         return ours(parents) | {pid: f"engine: {name}" for pid, name in engine(parents).items()}
@@ -108,19 +105,3 @@ def _watch(
         total <= MOST_PERCENT,
     )
     bench.row(f"{how}: apart, the engine, %", used.total - total)
-
-
-def _roots(instance: Instance) -> dict[str, int]:
-    """The launcher and every process that it started, PostgreSQL's first one by its own file."""
-    home = instance.home.path
-    written = json.loads((home / "airflow" / "processes.json").read_text())
-    postmaster = int((home / "postgres" / "postmaster.pid").read_text().split()[0])
-    roots = {
-        "launcher": instance.launcher.pid,
-        "postgresql": postmaster,
-        **{name: int(pid) for name, (pid, _) in written.items()},
-    }
-    for name, pid in roots.items():
-        if not psutil.pid_exists(pid):
-            raise RuntimeError(f"{name} is not there (process {pid})")
-    return roots

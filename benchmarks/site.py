@@ -20,8 +20,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
+
 from benchmarks.harness import NotHere
-from proctor.airflow.begin import TASK_ID as BEGIN
+from proctor.airflow.dag import task_ids
 from proctor.plan.model import Plan
 from proctor.runtime.base import EngineError
 from proctor.runtime.docker import DockerRuntime
@@ -64,6 +67,7 @@ class Instance:
     home: Home
     launcher: subprocess.Popen[bytes]
     client: AirflowClient
+    _http: httpx.Client | None = None
 
     def start(self, pipeline: str, params: Mapping[str, Any] | None = None) -> str:
         """Trigger a run; its id."""
@@ -83,6 +87,32 @@ class Instance:
             states = {id: task["state"] for id, task in tasks.items()}
             raise RuntimeError(f"{pipeline}/{run} ended as {state}: {states}")
         return tasks
+
+    def roots(self) -> dict[str, int]:
+        """The launcher and every process that it started, PostgreSQL's first by its own file."""
+        home = self.home.path
+        written = json.loads((home / "airflow" / "processes.json").read_text())
+        postmaster = int((home / "postgres" / "postmaster.pid").read_text().split()[0])
+        roots = {
+            "launcher": self.launcher.pid,
+            "postgresql": postmaster,
+            **{name: int(pid) for name, (pid, _) in written.items()},
+        }
+        for name, pid in roots.items():
+            if not psutil.pid_exists(pid):
+                raise RuntimeError(f"{name} is not there (process {pid})")
+        return roots
+
+    def get(self, path: str) -> httpx.Response:
+        """What the API server answers the owner; raises where that is an error."""
+        if self._http is None:
+            base = json.loads((self.home.path / "airflow" / "url.json").read_text())["url"]
+            self._http = httpx.Client(base_url=base, timeout=60, trust_env=False)
+            body = {"username": user_name(), "password": Credentials.of(self.home).password}
+            token = self._http.post("/auth/token", json=body).json()["access_token"]
+            self._http.headers["Authorization"] = f"Bearer {token}"
+            self._http.cookies.set("_token", token)
+        return self._http.get(path).raise_for_status()
 
     def wait_for_task(
         self, pipeline: str, run: str, task: str, state: str, settle_seconds: float = 0
@@ -170,9 +200,9 @@ def _client(home: Path, launcher: subprocess.Popen[bytes], log: Path) -> Airflow
 def _wait_for_dags(
     client: AirflowClient, plans: Sequence[Plan], launcher: subprocess.Popen[bytes], log: Path
 ) -> None:
-    for plan in plans:
-        tasks = {BEGIN, *(step.id for step in plan.steps)}
-        while not client.has_dag(plan.pipeline, tasks):
+    wanted = {dag: tasks for plan in plans for dag, tasks in task_ids(plan).items()}
+    for dag, tasks in wanted.items():
+        while not client.has_dag(dag, tasks):
             _check_alive(launcher, log)
             time.sleep(0.3)
 

@@ -14,6 +14,7 @@ from test_gate import answer, asked
 from test_gate_answers import answers, logged_in, question, shown
 
 from crash_points import dies_at
+from proctor.airflow.reuse import Wish
 from proctor.site.client import AirflowClient
 from proctor.site.notify import Notifier
 from proctor.site.rework import Rework, forgo
@@ -116,16 +117,17 @@ def test_wherever_the_launcher_dies_the_next_one_goes_back_once(
 
 def test_the_same_command_takes_up_a_run_that_was_sent_back(site: Site) -> None:
     run = rejected(site, "sent-back")
-    plan, find = run.watched.plan, partial(unfinished_run, site.instance)
+    plan, find, anew = run.watched.plan, partial(unfinished_run, site.instance), Wish(fresh=True)
+    assert find(Asked(plan, {"how": "well"}))[0] is None
     # What other tests have left waiting is given up by this, as by any other command.
-    assert find(Asked(plan, {"how": "badly"}))[0] is None
-    assert find(Asked(plan, {"how": "well"}))[0] == run.record
+    assert find(Asked(plan, {"how": "badly"}, wish=anew))[0] is None
+    assert find(Asked(plan, {"how": "well"}, wish=anew))[0] == run.record
     watched = WatchedRun(site.instance, plan, run.record, yes=True)
     notes: list[str] = []
     assert watched.watch(lambda view: notes.extend(view.notes)) == "success"
     assert any("back to prepare" in note for note in notes)
     assert [a.verdict for a in answers(run)] == ["rejected; back to prepare", "approved"]
-    assert find(Asked(plan, {"how": "well"}))[0] is None
+    assert find(Asked(plan, {"how": "well"}, wish=anew))[0] is None
 
 
 def test_a_launcher_that_watches_goes_on_after_the_rejection(site: Site) -> None:
