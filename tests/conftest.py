@@ -42,6 +42,14 @@ def docker_engine() -> object:
 
 
 @pytest.fixture(scope="session")
+def steps_image(docker_engine: object) -> None:
+    """The image of Proctor's own steps, as this checkout makes it."""
+    from proctor.runtime import images
+
+    images.build(["steps"], lambda line: None)
+
+
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """Debian's browser."""
     path = Path("/usr/bin/chromium")

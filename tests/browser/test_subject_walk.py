@@ -66,7 +66,7 @@ PICTURES = os.environ.get("PROCTOR_PICTURES")
 
 
 @pytest.fixture
-def instance(docker_engine: Any, chromium: str) -> Iterator[Instance]:
+def instance(docker_engine: Any, steps_image: None, chromium: str) -> Iterator[Instance]:
     folder = Path(tempfile.mkdtemp(prefix="proctor-walk-"))
     folder.chmod(0o711)
     before = dict(os.environ)
