@@ -7,7 +7,7 @@ READY_DEV := $(VENV)/.ready-dev
 HOME_DIR ?= $(CURDIR)/.proctor
 DEMO_FLAGS ?=
 
-.PHONY: demo up test test-fast check images bench clean help
+.PHONY: demo up test test-fast check images bench faults clean help
 
 help:
 	@echo "make demo       run the demo pipeline from dataset to package (no account, no Docker needed)"
@@ -15,6 +15,7 @@ help:
 	@echo "make up         start the Airflow UI with the shipped pipelines; Ctrl-C stops it"
 	@echo "make images     build the container images (needs a Docker engine)"
 	@echo "make bench      measure Proctor itself, BENCH=\"sut scoring\" for some (on a quiet machine)"
+	@echo "make faults     kill everything at random moments, FAULTS=\"5 --only launcher\" for some"
 	@echo "make clean      remove the virtual environment and the demo's files"
 
 # A machine may call its Python 3.11 just python3.
@@ -59,6 +60,10 @@ test: check
 # Not part of any test: figures belong to a machine that does nothing else.
 bench: $(READY_DEV)
 	$(BIN)/python -m benchmarks $(or $(BENCH),all) $(BENCH_FLAGS)
+
+# The long form of what tests/faults shows in short: about an hour, needs Docker and root.
+faults: $(READY_DEV)
+	$(BIN)/python tests/faults/table.py $(FAULTS)
 
 clean:
 	rm -rf $(VENV) .proctor build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

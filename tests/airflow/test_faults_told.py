@@ -20,7 +20,8 @@ def told(error: BaseException) -> BaseException:
 
 
 def test_the_engine_and_a_full_disk_are_tried_again() -> None:
-    for error in (EngineError("does not answer"), OSError(errno.ENOSPC, "no room", "/home/x")):
+    full, closed = (OSError(n, "no room", "/home/x") for n in (errno.ENOSPC, errno.EACCES))
+    for error in (EngineError("does not answer"), closed, full):
         again = told(error)
         assert isinstance(again, AirflowException)
         assert not isinstance(again, AirflowFailException)
@@ -32,7 +33,7 @@ def test_nothing_else_is() -> None:
         KeyError("x"),
         RecordError("cut"),
         RequestRefused("no image"),
-        PermissionError(13, "no"),
+        IsADirectoryError(errno.EISDIR, "no file"),
     )
     for error in final:
         assert isinstance(told(error), AirflowFailException)

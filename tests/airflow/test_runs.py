@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from airflow_site import Site
 
 from proctor.site.reaper import Reaper
@@ -66,10 +67,15 @@ def test_wrong_data_fails_for_good_and_says_so(site: Site) -> None:
     assert run.summary()["state"] == "failed"
 
 
-def test_only_the_engines_failure_is_tried_again(site: Site) -> None:
-    site.fake.script({"fetch": {"attempts": [{"outcome": "engine"}, {"outcome": "ok"}]}})
-    run = site.start("engine", chain("engine"))
+@pytest.mark.parametrize("failure", ["engine", "killed"])
+def test_what_the_step_had_no_part_in_is_tried_again(site: Site, failure: str) -> None:
+    site.fake.script({"fetch": {"attempts": [{"outcome": failure}, {"outcome": "ok"}]}})
+    run = site.start(failure, chain(failure))
     assert run.ended() == "success"
+    results = [
+        x.data["state"] for x in run.record.lines() if x.step == "fetch" and "state" in x.data
+    ]
+    assert results[-1] == "succeeded"
 
 
 def test_a_deadline_stops_the_step(site: Site) -> None:

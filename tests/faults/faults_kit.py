@@ -50,10 +50,11 @@ def until(condition: Callable[[], Any], seconds: float, what: str = "") -> Any:
 class EngineEvents:
     """The engine's events of one home's containers, from before the first of them."""
 
-    def __init__(self, home: Path, file: Path) -> None:
+    def __init__(self, home: Path, file: Path, engine: str = "") -> None:
         self._file = file
         command = [sys.executable, str(HERE / "engine_events.py"), str(home), str(file)]
-        self._reader = subprocess.Popen(command)
+        env = os.environ | ({"DOCKER_HOST": engine} if engine else {})
+        self._reader = subprocess.Popen(command, env=env)
         until(lambda: file.exists() and file.stat().st_size, 30, "the engine's events")
 
     @property
@@ -66,7 +67,9 @@ class EngineEvents:
 
     def all(self) -> list[dict[str, Any]]:
         lines = self._file.read_text().splitlines(keepends=True)
-        return [event for line in lines if line.endswith("\n") and (event := json.loads(line))]
+        events = [event for line in lines if line.endswith("\n") and (event := json.loads(line))]
+        # A reader that lost its engine asks again from a little before.
+        return list({(e["timeNano"], e["Actor"]["ID"], e["Action"]): e for e in events}.values())
 
     def of_run(self, run: str, action: str) -> int:
         """How often any container of a run saw an action, once the reader has it."""
@@ -101,10 +104,20 @@ class Command:
     exclusive: bool = True
     env: dict[str, str] = field(default_factory=dict)
     flags: tuple[str, ...] = ("--runtime", "docker", "--yes")
+    spec: Path = SPEC
+    # For faults that need it: Python that the launcher runs first, and words before its command.
+    prelude: str = ""
+    prefix: list[str] = field(default_factory=list)
 
     def start(self) -> psutil.Popen:
         sets = [w for key, value in self.settings.items() for w in ("--set", f"{key}={value}")]
-        words = [sys.executable, "-c", "from proctor.cli import main; main()", "run"]
+        words = [
+            *self.prefix,
+            sys.executable,
+            "-c",
+            f"{self.prelude}from proctor.cli import main; main()",
+            "run",
+        ]
         words += [str(self._spec()), "--home", str(self.home), *sets, *self.flags]
         words += ["--json", str(self.home.parent / "summary.json")]
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "PROCTOR"))}
@@ -121,8 +134,8 @@ class Command:
 
     def _spec(self) -> Path:
         """The same file at each start: a changed spec would be another run's."""
-        spec = self.home.parent / SPEC.name
-        text = SPEC.read_text().replace("deadline: 30m", f"deadline: {self.deadline}")
+        spec = self.home.parent / self.spec.name
+        text = self.spec.read_text().replace("deadline: 30m", f"deadline: {self.deadline}")
         if not self.exclusive:
             text = text.replace("    exclusive: true\n", "")
         spec.write_text(text)
@@ -146,6 +159,7 @@ class Target:
     home: Path
     events: EngineEvents
     ports: set[int] = field(default_factory=set)
+    engine: Callable[[], docker.DockerClient] = docker.from_env
 
     def components(self) -> dict[str, psutil.Process]:
         """The processes that the launcher has written down and that live."""
@@ -217,7 +231,7 @@ class Target:
     def container(self, step: str = "performance") -> Any:
         """The running container of a step, or ``None``."""
         labels = [f"proctor.home={self.home}", f"proctor.step={step}"]
-        found = docker.from_env().containers.list(filters={"label": labels})
+        found = self.engine().containers.list(filters={"label": labels})
         return found[0] if found else None
 
     def started(self) -> Any:
@@ -261,16 +275,19 @@ class Target:
         until(lambda: not self.processes(), 15, f"left: {self.processes()}")
         listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == "LISTEN"}
         assert not listening & self.ports
+        assert not self.containers()
+
+    def containers(self) -> list[Any]:
+        """All of this home, whatever their state."""
         label = f"proctor.home={self.home}"
-        assert not docker.from_env().containers.list(all=True, filters={"label": label})
+        return list(self.engine().containers.list(all=True, filters={"label": label}))
 
     def clear_away(self) -> None:
         """End what a test that failed has left."""
         for line in self.processes():
             with contextlib.suppress(psutil.Error):
                 psutil.Process(int(line.split()[0])).kill()
-        label = f"proctor.home={self.home}"
-        for container in docker.from_env().containers.list(all=True, filters={"label": label}):
+        for container in self.containers():
             with contextlib.suppress(docker.errors.APIError):
                 container.remove(force=True)
 

@@ -57,6 +57,15 @@ def test_a_killed_database_is_seen_and_comes_back(postgres: Postgres, folder: Pa
     assert answers(postgres)
 
 
+def test_nothing_of_a_database_is_shared_with_other_homes_or_users(postgres: Postgres) -> None:
+    opened = {file.path for file in psutil.Process().open_files()}
+    named = [Path(name) for name in opened if "lock" in name]
+    with postgres._server._lock:
+        held = {file.path for file in psutil.Process().open_files()} - opened
+    assert held and named == []
+    assert all(Path(name).parent == postgres._folder.parent for name in held)
+
+
 @pytest.mark.parametrize("number", ["init's", "ours", "cut short"])
 def test_a_pid_file_that_misleads_stops_nobody(
     postgres: Postgres, folder: Path, number: str

@@ -24,7 +24,7 @@ from proctor.plan.params import ParamErrors
 from proctor.site.home import Registered
 from proctor.spec.errors import SpecErrors
 
-# Only the engine's failures are tried again; the operators fail the others for good.
+# Only what the step had no part in is tried again; the operators fail the rest for good.
 RETRIES = 3
 RETRY_DELAY = timedelta(seconds=5)
 # Runs of subjects that Airflow goes through in its turns, for each of the host's slots.

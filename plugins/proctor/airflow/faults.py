@@ -18,8 +18,9 @@ from proctor.records.store import RecordError
 from proctor.runtime.base import EngineError, RequestRefused
 from proctor.site.home import HomeError
 
-# A full or failing disk: the launcher stops the run, which goes on when there is room again.
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+# A disk that is full, failing or not to be written to: the launcher stops the run, which goes on
+# when that is mended.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES)
 
 
 @contextlib.contextmanager

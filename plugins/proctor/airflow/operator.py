@@ -35,7 +35,7 @@ class StepOperator(BaseOperator):
     """Runs one step of a plan.
 
     The plan travels with the operator inside this process only: the serialised DAG does not hold
-    it. Only an engine's failure is raised so that Airflow tries again.
+    it. Only a failure that the step had no part in is raised so that Airflow tries again.
     """
 
     ui_color = "#e8eef7"
@@ -135,7 +135,7 @@ class StepOperator(BaseOperator):
                 send_back(run, start, f"{run.step.id}, attempt {run.attempts}")
             return {"outputs": outcome.outputs}
         words = f"{_WORDS[outcome.failure.kind]}: {outcome.failure.message}"
-        if outcome.failure.kind == "engine":
+        if outcome.failure.kind in _TRIED_AGAIN:
             raise AirflowException(words)
         raise AirflowFailException(words)
 
@@ -159,6 +159,8 @@ class StepOperator(BaseOperator):
         return StepRun(home, plan, step, record, instance.runtime(), generation)
 
 
+# What the step itself had no part in.
+_TRIED_AGAIN = ("engine", "killed")
 _WORDS = {
     "data": "the data is wrong",
     "step": "the step failed",

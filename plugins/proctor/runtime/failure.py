@@ -1,7 +1,7 @@
-"""Tells whose failure it is: the data's, the step's, the engine's, or somebody ended it.
+"""Tells whose failure it is: the data's, the step's, the engine's, or somebody else ended it.
 
-Only the engine's is worth a retry. What a container wrote is read with care: it may be missing,
-huge, malformed, or a link to a file of the host.
+Only the last two are worth another try. What a container wrote is read with care: it may be
+missing, huge, malformed, or a link to a file of the host.
 """
 
 from __future__ import annotations

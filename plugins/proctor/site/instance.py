@@ -61,7 +61,7 @@ class Instance:
         Raises:
             ComponentFailed: a component dies again and again, or the disk is about to be full.
         """
-        _check_room(self.home)
+        _check_home(self.home)
         restarted = self.revive()
         for name in self.watchdog.hung():
             self.components.restart(name)
@@ -129,7 +129,7 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
         AirflowUnavailable, ComponentFailed: it does not come up; the message names a log.
     """
     home.create()
-    _check_room(home)
+    _check_home(home)
     with only_launcher(home), reserved_port() as port:
         airflow = home.path / "airflow"
         if ended := end_leftovers(airflow):
@@ -177,14 +177,24 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
                 postgres.stop()
 
 
-def _check_room(home: Home) -> None:
-    """A database that finds no room for its log ends at once, and what it knew is locked in."""
+def _check_home(home: Home) -> None:
+    """Stop in good order while that can still be written down.
+
+    A database that finds no room for its log ends at once, and what it knew is locked in.
+    """
     free = shutil.disk_usage(home.path).free
     if free < ROOM_BYTES:
         raise ComponentFailed(
             f"only {free >> 20} MiB are free on the disk of {home.path}, {ROOM_BYTES >> 20} are "
             "needed; make room, then the same command goes on where the run was"
         )
+    inside = [path for path in home.path.iterdir() if path.is_dir() and path.name != "postgres"]
+    for path in (home.path, *sorted(inside)):
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise ComponentFailed(
+                f"{path} cannot be written to any more; mend its owner, its rights or its disk, "
+                "then the same command goes on where the run was"
+            )
 
 
 def _all_alive(instance: Instance) -> None:

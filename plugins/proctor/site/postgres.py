@@ -66,6 +66,9 @@ class Postgres:
         self._said = _Said()
         self._folder = folder
         self._server = PostgresServer(folder, cleanup_mode=None)
+        # Its own lock is one file in /tmp for everybody, which only who made it can open.
+        lock = type(self._server._lock)
+        self._server._lock = lock(folder.with_name(f"{folder.name}.lock"))
 
     def start(self) -> None:
         """Have a server running on this folder; creates it at the first time.
