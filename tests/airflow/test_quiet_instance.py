@@ -15,7 +15,7 @@ import pytest
 from airflow_site import Site, Started
 
 from proctor.airflow import changes
-from proctor.airflow.changes import TASKS, Changes
+from proctor.airflow.changes import DECIDED, TASKS, Changes
 
 HANG = """
     pipeline: {name}
@@ -82,6 +82,31 @@ def test_a_click_is_told_and_a_heartbeat_is_not(site: Site, listener: Changes) -
     assert not listener.wait(1)
     site.instance.client.set_task_state("told", run.record.run, "measure", "failed")
     assert listener.wait(60)
+
+
+def test_what_the_scheduler_did_itself_is_not_told_to_it(site: Site) -> None:
+    """Every step of a task on its way to a worker; and what a trigger or a person does, is."""
+    url = site.instance.postgres.addresses()[0]
+    all_of_it, deciding = Changes(url, TASKS), Changes(url, TASKS, ignored=DECIDED)
+    site.fake.script({})
+    run = site.start("decided", HANG.format(name="decided"))
+    assert run.ended() == "success"
+    for each in (all_of_it, deciding):
+        while each.wait(1):
+            pass
+    with sql(site) as cursor:
+        for before, after in (("success", "scheduled"), ("scheduled", "queued")):
+            cursor.execute(
+                "UPDATE task_instance SET state = %s WHERE run_id = %s AND task_id = 'begin'",
+                (after, run.record.run),
+            )
+            assert all_of_it.wait(30), (before, after)
+            assert deciding.wait(3) == (before == "success"), (before, after)
+        cursor.execute(
+            "UPDATE task_instance SET state = 'success' WHERE run_id = %s AND task_id = 'begin'",
+            (run.record.run,),
+        )
+    assert deciding.wait(30)
 
 
 def test_a_listener_that_is_cut_off_connects_again(

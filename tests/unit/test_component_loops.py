@@ -30,11 +30,13 @@ class Told:
     """Changes as a test says them."""
 
     def __init__(self, *told: bool) -> None:
-        self.told, self.waits = list(told), []  # type: ignore[var-annotated]
+        self.tells, self.waits = list(told), []  # type: ignore[var-annotated]
+        self.told = False
 
     def wait(self, seconds: float, *others: int) -> bool:
         self.waits.append((seconds, others))
-        return self.told.pop(0) if self.told else False
+        self.told = self.tells.pop(0) if self.tells else False
+        return self.told
 
 
 @pytest.fixture
@@ -42,7 +44,9 @@ def tell(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Told]:
     def tell(*told: bool) -> Told:
         made = Told(*told)
         for module in (component, executor_module):
-            monkeypatch.setattr(module, "Changes", SimpleNamespace(of_airflow=lambda *_: made))
+            monkeypatch.setattr(
+                module, "Changes", SimpleNamespace(of_airflow=lambda *_, **__: made)
+            )
         return made
 
     return tell
@@ -205,11 +209,13 @@ def test_a_list_of_specs_that_cannot_be_read_is_no_reason_to_stop(home: Home) ->
     assert not files.changed()
 
 
-def executor_with(tell: Callable[..., Told], results: int) -> tuple[WakingExecutor, Told]:
-    made = WakingExecutor.__new__(WakingExecutor)
-    told = tell()
-    made._changes = told  # type: ignore[assignment]
-    made.woken = True
+def executor_with(
+    tell: Callable[..., Told], results: int, *, told: tuple[bool, ...] = (), running: int = 1
+) -> tuple[WakingExecutor, Told]:
+    made = WakingExecutor(parallelism=4)
+    made.running = set(range(running))  # type: ignore[arg-type]
+    changes = tell(*told)
+    made._changes = changes  # type: ignore[assignment]
     made.event_buffer, made.workers = {}, {}
     reader, _ = os.pipe()
     made.result_queue = SimpleNamespace(_reader=SimpleNamespace(fileno=lambda: reader))  # type: ignore[assignment]
@@ -223,7 +229,7 @@ def executor_with(tell: Callable[..., Told], results: int) -> tuple[WakingExecut
         made.sync()
     finally:
         LocalExecutor.sync = original  # type: ignore[method-assign]
-    return made, told
+    return made, changes
 
 
 def test_the_scheduler_sleeps_in_the_executors_turn_until_a_change_or_a_result(
@@ -240,8 +246,15 @@ def test_it_does_not_sleep_while_the_scheduler_has_results_to_take(
     tell: Callable[..., Told],
 ) -> None:
     made, told = executor_with(tell, results=1)
-    assert told.waits == []
-    assert made.woken
+    assert [seconds for seconds, _ in told.waits] == [0]
+    assert not made.woken  # of the task's end the database tells
+
+
+@pytest.mark.parametrize(("told", "running"), [((True,), 1), ((), 4)])
+def test_a_change_and_a_slot_that_became_free_have_the_scheduler_decide(
+    tell: Callable[..., Told], told: tuple[bool, ...], running: int
+) -> None:
+    assert executor_with(tell, results=1, told=told, running=running)[0].woken
 
 
 def test_without_its_database_a_listener_is_back_at_asking(

@@ -32,13 +32,28 @@ _WATCHED = (
     ("dag_priority_parsing_request", "", PARSING),
     ("callback", "", PARSING),
 )
+# Told with each change of a state: "table: from > to"; nothing stands for no state.
 _FUNCTION = """
     CREATE OR REPLACE FUNCTION proctor_notify() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE
+        told text := '';
     BEGIN
-        PERFORM pg_notify(TG_ARGV[0], '');
+        IF TG_OP = 'UPDATE' AND TG_ARGV[1] = 'state' THEN
+            told := concat(TG_TABLE_NAME, ': ', OLD.state, ' > ', NEW.state);
+        END IF;
+        PERFORM pg_notify(TG_ARGV[0], told);
         RETURN NULL;
     END $$
 """
+# What the scheduler itself does, or has no more to do with: no decision follows from it.
+DECIDED = frozenset(
+    {
+        "task_instance:  > scheduled",
+        "task_instance: scheduled > queued",
+        "task_instance: queued > running",
+        "dag_run: queued > running",
+    }
+)
 # Without its database, or with nothing to listen to, a listener is back at asking this often.
 ASK_SECONDS = 0.2
 _RECONNECT_SECONDS = 5.0
@@ -57,7 +72,7 @@ def install(url: str) -> None:
             update = f" OR UPDATE OF {columns}" if columns else ""
             cursor.execute(
                 f"CREATE OR REPLACE TRIGGER proctor_notify AFTER INSERT OR DELETE{update} "
-                f"ON {table} FOR EACH ROW EXECUTE FUNCTION proctor_notify('{channel}')"
+                f"ON {table} FOR EACH ROW EXECUTE FUNCTION proctor_notify('{channel}', '{columns}')"
             )
 
 
@@ -71,18 +86,22 @@ class Changes:
     """What has changed on some channels; one for each process that waits.
 
     It is connected at the first wait, so that children forked before do not share its socket.
+    ``ignored``: what is told with changes that do not count.
     """
 
-    def __init__(self, url: str, *channels: str) -> None:
-        self._url, self._channels = url, channels
+    def __init__(self, url: str, *channels: str, ignored: frozenset[str] = frozenset()) -> None:
+        self._url, self._channels, self._ignored = url, channels, ignored
         self._connection: Any = None
         self._connect_again = 0.0
         self._fresh = False
+        # Whether something changed until the last wait ended; not only a descriptor was readable.
+        self.told = True
 
     @classmethod
-    def of_airflow(cls, *channels: str) -> Changes:
+    def of_airflow(cls, *channels: str, ignored: frozenset[str] = frozenset()) -> Changes:
         """Those of the database that this component's environment names."""
-        return cls(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], *channels)
+        url = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+        return cls(url, *channels, ignored=ignored)
 
     def wait(self, seconds: float, *others: int) -> bool:
         """Sleep until a change, until a descriptor of ``others`` is readable, or the time is over.
@@ -90,17 +109,25 @@ class Changes:
         True: look now. It may be so without a change, as when the connection was made only now
         and what happened before is not known.
         """
+        self.told = True
         if self._connection is None and not self._connect():
             _readable(others, min(seconds, ASK_SECONDS))
             return True
         if self._fresh:
             self._fresh = False
             return True
+        end = time.monotonic() + seconds
         try:
-            ready = _readable([self._connection.fileno(), *others], seconds)
-            return self._told() or bool(ready)
+            while True:
+                ours, left = self._connection.fileno(), end - time.monotonic()
+                ready = _readable([ours, *others], left)
+                self.told = self._heard()
+                if self.told or any(each != ours for each in ready):
+                    return True
+                if not ready:
+                    return False
         except psycopg2.Error:
-            self._connection = None
+            self._connection, self.told = None, True
             return True
 
     def _connect(self) -> bool:
@@ -118,9 +145,9 @@ class Changes:
         self._fresh = True
         return True
 
-    def _told(self) -> bool:
+    def _heard(self) -> bool:
         self._connection.poll()
-        told = bool(self._connection.notifies)
+        told = any(each.payload not in self._ignored for each in self._connection.notifies)
         self._connection.notifies.clear()
         return told
 

@@ -28,7 +28,7 @@ from proctor.spec.errors import SpecErrors
 RETRIES = 3
 RETRY_DELAY = timedelta(seconds=5)
 # Runs of subjects that Airflow goes through in its turns, for each of the host's slots.
-ACTIVE_SUBJECTS = 8
+ACTIVE_SUBJECTS = 4
 # Stands behind steps that only stops follow. No step's id begins so.
 OUTCOME = "_outcome"
 # The only task of a pipeline whose spec is wrong.

@@ -13,7 +13,7 @@ from typing import Any
 from airflow.executors.local_executor import LocalExecutor
 
 from proctor.airflow import instance
-from proctor.airflow.changes import TASKS, Changes
+from proctor.airflow.changes import DECIDED, TASKS, Changes
 
 # The scheduler's own clocks (heartbeat, lost tasks, timeouts) are looked at this often; whether
 # there is a decision to make, more seldom (site/component.py).
@@ -36,7 +36,7 @@ class WakingExecutor(LocalExecutor):
 
         instance.runtime()
         super().start()
-        self._changes = Changes.of_airflow(TASKS)
+        self._changes = Changes.of_airflow(TASKS, ignored=DECIDED)
 
     def _check_workers(self) -> None:
         """End the scheduler where a worker was killed: the launcher starts it anew, whole.
@@ -51,12 +51,15 @@ class WakingExecutor(LocalExecutor):
 
     def sync(self) -> None:
         """Take what workers have done; if that is nothing, sleep until there is something to do."""
+        full = self.slots_available <= 0
         super().sync()
-        # What lies in the buffer the scheduler takes next, and a slot may have become free.
-        self.woken = bool(self.event_buffer)
-        if not self.woken:
-            self.woken = self._changes.wait(LONGEST_SECONDS, _descriptor(self.result_queue))
+        if self.event_buffer:  # which the scheduler takes next
+            self._changes.wait(0)
+        else:
+            self._changes.wait(LONGEST_SECONDS, _descriptor(self.result_queue))
             super().sync()
+        # Of a task's end the database tells, but not of the worker that it had.
+        self.woken = self._changes.told or (full and bool(self.event_buffer))
 
 
 def _descriptor(queue: Any) -> int:
