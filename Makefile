@@ -52,10 +52,12 @@ check: $(READY_DEV)
 	$(BIN)/proctor check pipeline_specs/*.yaml
 
 test-fast: check
-	$(BIN)/pytest tests/unit -q
+	$(BIN)/pytest tests/unit -q -n auto --dist loadfile
 
+# The others run one after the other: each has an instance of Airflow or an engine to itself.
 test: check
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests/unit -n auto --dist loadfile
+	$(BIN)/pytest tests --ignore tests/unit
 
 # Not part of any test: figures belong to a machine that does nothing else.
 bench: $(READY_DEV)

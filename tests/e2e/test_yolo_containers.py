@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 from proctor_command import Finished, processes_of, proctor_run
 
 import yolo_reference
+from proctor_steps.contract import file_sha256
 
 pytestmark = [pytest.mark.docker, pytest.mark.data]
 
@@ -33,19 +35,51 @@ def check(done: Finished, scenarios: tuple[str, ...], docker_engine: object, dat
     assert ours == []
 
 
-def test_over_http_in_every_scenario(
-    home: Path, http_server: str, shared_data: Path, docker_engine: object
+def test_over_http_in_every_scenario_and_again_only_what_changed(
+    home: Path, http_server: str, yolo_archives: Path, shared_data: Path, docker_engine: object
 ) -> None:
+    sources = {
+        "images": "val2017.zip", "annotations": "instances_val2017.json", "model": "yolo11n.zip",
+    }  # fmt: skip
     settings = {
-        "images_uri": f"{http_server}/val2017.zip",
-        "annotations_uri": f"{http_server}/instances_val2017.json",
-        "model_uri": f"{http_server}/yolo11n.zip",
+        **{f"{name}_uri": f"{http_server}/{file}" for name, file in sources.items()},
+        **{f"{name}_sha256": file_sha256(yolo_archives / f) for name, f in sources.items()},
         "scenarios": ",".join(SCENARIOS),
         "performance_seconds": 2,
         "min_query_count": 20,
     }
     done = proctor_run(home, "yolo-coco", settings, "--runtime", "docker", "--yes")
     check(done, SCENARIOS, docker_engine, shared_data)
+
+    settings["performance_seconds"] = 3
+    began = time.time()
+    again = proctor_run(home, "yolo-coco", settings, "--runtime", "docker", "--yes")
+    check(again, SCENARIOS, docker_engine, shared_data)
+    behind = {"evidence", "package", "report"}
+    measured = {f"performance.{scenario}" for scenario in SCENARIOS}
+    assert containers_made(docker_engine, again, began) == measured | behind
+    assert again.accuracy() == done.accuracy()
+
+    began = time.time()
+    flags = ("--runtime", "docker", "--yes", "--reuse-measurements", done.summary["run"])
+    settings["performance_seconds"] = 2
+    third = proctor_run(home, "yolo-coco", settings, *flags)
+    assert third.code == 0, third.output
+    assert containers_made(docker_engine, third, began) == behind
+    report = (third.folder / "report.html").read_text()
+    for scenario in SCENARIOS:
+        of = f"yolo-coco/{done.summary['run']}/performance.{scenario}/1"
+        assert of in third.output
+        assert f"measured in {of}" in report
+
+
+def containers_made(docker_engine: object, done: Finished, since: float) -> set[str]:
+    """The steps of a run for which the engine made containers."""
+    events = docker_engine.events(  # type: ignore[attr-defined]
+        since=int(since), until=int(time.time()) + 1, decode=True,
+        filters={"event": "create", "label": f"proctor.run={done.summary['run']}"},
+    )  # fmt: skip
+    return {event["Actor"]["Attributes"]["proctor.step"] for event in events}
 
 
 def test_over_s3(home: Path, s3_server: str, shared_data: Path, docker_engine: object) -> None:
