@@ -173,16 +173,17 @@ def results_table(console: Console, summary: Mapping[str, Any], record: RunRecor
         title_style="bold",
         header_style="bold",
     )
-    elsewhere = any(run.get("measured_in") for run in performance.values())
-    for column in ("Scenario", "Result", *(["Measured in"] * elsewhere), *_LATER):
+    for column in ("Scenario", "Result", "LoadGen", "Accuracy", "Samples"):
         table.add_column(column)
     for scenario in sorted({*performance, *accuracy}, key=str):
-        result, *later = _cells(performance.get(scenario), accuracy.get(scenario))
-        where = str((performance.get(scenario) or {}).get("measured_in") or "this run")
-        table.add_row(str(scenario), result, *([Text(where)] * elsewhere), *later)
+        table.add_row(str(scenario), *_cells(performance.get(scenario), accuracy.get(scenario)))
     console.print()
     if table.row_count:
         console.print(table)
+    for scenario, run in sorted(performance.items(), key=str):
+        if of := run.get("measured_in"):
+            text = f"* {scenario} was not measured in this run: taken over from {of}"
+            console.print(Text(text, style="yellow"), soft_wrap=True)
     for step in summary["steps"]:
         if step["state"] == "failed":
             text = f"✗ {step['id']}: {step.get('message', 'failed')}"
@@ -197,14 +198,14 @@ def results_table(console: Console, summary: Mapping[str, Any], record: RunRecor
             console.print(Text(f"{label:<9} {record.folder / name}"), soft_wrap=True)
 
 
-_LATER = ("LoadGen", "Accuracy", "Samples")
 _FILES = {"report.html": "Report", "submission.tar.gz": "Package", "summary.json": "Summary"}
 
 
 def _cells(run: Mapping[str, Any] | None, score: Mapping[str, Any] | None) -> tuple[Any, ...]:
     result, valid = "–", Text("–")
     if run:
-        result = figure(run["metrics"].get("metric") or {})
+        mark = " *" if run.get("measured_in") else ""
+        result = figure(run["metrics"].get("metric") or {}) + mark
         valid = Text("VALID", style="green") if run["valid"] else Text("INVALID", style="red")
     if score is None:
         return result, valid, "–", "–"
