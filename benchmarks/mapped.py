@@ -2,7 +2,8 @@
 
 What a spec's author would write without Proctor's fan-out: one DAG, one task group that is expanded
 over the names. Each task is a :class:`StepOperator` that finds its subject in its argument instead
-of its run's id; record, runtime and figures are the same.
+of its run's id; record, runtime and figures are the same. It is in Airflow's own pool, and so may
+have twice as many tasks at once as Proctor's, which has a slot for each processor.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def mapped_dag(spec: Path, names: list[str]) -> DAG:
     plan = load_plan(spec, {})
     (partition,) = plan.partitions
     each, behind = plan.part(partition).steps, plan.steps[-1]
-    common: dict[str, Any] = {"plan": plan, "pool": instance.POOL}
+    common: dict[str, Any] = {"plan": plan}
     with DAG(dag_id=plan.pipeline, **settings()) as dag:
         first = BeginOperator(task_id=begin.TASK_ID, plan=plan)
 
