@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def steps_image(docker_engine: object) -> None:
     from proctor.runtime import images
 
     images.build(["steps"], lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def machines_faults() -> None:
+    """What it takes to make a machine misbehave for one run alone."""
+    tools = ("setpriv", "unshare", "mount")
+    missing = [name for name in tools if not shutil.which(name)]
+    if os.geteuid() or missing or not list(Path("/usr/lib").rglob("libfaketimeMT.so.1")):
+        absent(f"root, libfaketime or one of {', '.join(tools)}")
 
 
 @pytest.fixture(scope="session")
