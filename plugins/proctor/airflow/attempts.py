@@ -23,7 +23,7 @@ from proctor.records.model import Line
 from proctor.runtime import hoststate
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.base import EngineError, Failure, Handle, Outcome, RequestRefused, StartRequest
-from proctor.runtime.deadline import by_uptime
+from proctor.runtime.deadline import by_uptime, uptime
 from proctor_steps.contract import digest, write_atomically
 
 # What lies in a run's folder and is no step's to overwrite.
@@ -226,6 +226,7 @@ class StepRun(Recorded):
         request, parts = asked or self._request(attempt, self._services_up())
         identity = digest(parts)
         begun: dict[str, Any] = {"status": "running", "generation": self.generation}
+        begun["uptime"] = since = self._begun_at(attempt)
         if self.step.shares:
             begun["shares"] = True  # what an attempt before this one left is still there
         data = begun | {"identity_parts": parts} | self._host_state()
@@ -235,11 +236,19 @@ class StepRun(Recorded):
         except RequestRefused as error:
             self._append("attempt", attempt=attempt, data={"status": "finished"})
             raise StepRefused(str(error)) from error
-        handle = by_uptime(handle, request.deadline_seconds)
+        handle = by_uptime(handle, request.deadline_seconds, since)
         begun["handle"] = handle.model_dump(mode="json")
         self._append("attempt", attempt=attempt, identity=identity, data=begun)
         self.refresh_summary()
         return handle
+
+    def _begun_at(self, attempt: int) -> float:
+        """The host's uptime when an attempt was first recorded: now, where it is a new one."""
+        wanted = ("attempt", self.step.id, attempt)
+        for line in self.record.lines():
+            if (line.kind, line.step, line.attempt) == wanted and "uptime" in line.data:
+                return float(str(line.data["uptime"]))
+        return uptime()
 
     def _host_state(self) -> dict[str, Any]:
         """What the host was doing beside a measurement: read before its start and after its end."""

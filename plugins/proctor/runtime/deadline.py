@@ -21,12 +21,14 @@ def uptime() -> float:
     return time.clock_gettime(_CLOCK)
 
 
-def by_uptime(handle: Handle, seconds: float) -> Handle:
+def by_uptime(handle: Handle, seconds: float, begun: float) -> Handle:
     """A handle of an attempt of so many seconds, its deadline noted by uptime, too.
 
-    The wall clock is asked now, at the start, and never again.
+    ``begun``: the uptime when the attempt was first recorded. What runs may be younger, where who
+    recorded it died before the start; so the wall clock counts as well, once, and never against the
+    attempt: an engine's clock may be another than this host's.
     """
-    left = min(seconds, seconds_left(handle))
+    left = min(seconds, max(begun + seconds - uptime(), seconds_left(handle)))
     return handle.model_copy(update={"deadline_uptime": uptime() + left})
 
 
