@@ -34,6 +34,7 @@ from proctor.site.settings import Credentials, user_name
 HERE = Path(__file__).parent
 SPEC = HERE / "crash.yaml"
 STEPS = ("fetch-images", "fetch-annotations", "fetch-model", "filter", "performance", "behind")
+POSTGRES, BACKEND = "postgresql", "a backend of postgresql"
 COMPONENTS = ("dag-processor", "triggerer", "api-server", "scheduler")
 
 
@@ -212,6 +213,12 @@ class Target:
             return found[-1] if found else None
 
         killed(until(busy, 60, "a backend"))
+
+    def strike(self, name: str) -> None:
+        """SIGKILL a component, PostgreSQL or one of its backends; harmless where it died first."""
+        kills = {POSTGRES: self.kill_postgres, BACKEND: self.kill_backend}
+        with contextlib.suppress(psutil.NoSuchProcess):
+            kills[name]() if name in kills else self.kill(name)
 
     def worker(self) -> psutil.Process | None:
         """LocalExecutor's process that supervises a task: Airflow runs both in one."""

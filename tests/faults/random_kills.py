@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / name) for name in ("", "faults", "e2e")]
 
 import psutil  # noqa: E402
-from faults_kit import COMPONENTS, STEPS, Command, EngineEvents, Target, killed  # noqa: E402
+from faults_kit import BACKEND, COMPONENTS, POSTGRES, STEPS, Command, EngineEvents, Target, killed  # noqa: E402
 
 # A component that dies eight times within a minute is given up, and a task is tried four times.
 PAUSE_SECONDS = (6.0, 18.0)
@@ -33,7 +33,7 @@ def one_run(rng: random.Random) -> None:
     try:
         while process.poll() is None:
             time.sleep(rng.uniform(*PAUSE_SECONDS))
-            what = rng.choice([*COMPONENTS, "postgres", "backend", "task", "launcher"])
+            what = rng.choice([*COMPONENTS, POSTGRES, BACKEND, "task", "launcher"])
             if not (target.home / "airflow" / "url.json").exists() or process.poll() is not None:
                 continue  # nothing runs yet, or any more
             if what == "task":
@@ -45,7 +45,7 @@ def one_run(rng: random.Random) -> None:
                 process.wait()
                 process = command.start()
             else:
-                strike(target, what)
+                target.strike(what)
             print(f"  {what}", flush=True)
         check(target, command, process)
     finally:
@@ -54,18 +54,6 @@ def one_run(rng: random.Random) -> None:
             process.terminate()
             process.wait(60)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def strike(target: Target, what: str) -> None:
-    try:
-        if what == "postgres":
-            target.kill_postgres()
-        elif what == "backend":
-            target.kill_backend()
-        else:
-            target.kill(what)
-    except psutil.NoSuchProcess:
-        pass  # it died first
 
 
 def strike_task(target: Target) -> bool:

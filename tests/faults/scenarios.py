@@ -6,6 +6,7 @@ again; the process table, the sockets and the engine tell what is left.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -19,13 +20,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
 import docker
 import psutil
-from faults_kit import COMPONENTS, HERE, Command, EngineEvents, Target, killed, until
+from faults_kit import (
+    BACKEND,
+    COMPONENTS,
+    HERE,
+    POSTGRES,
+    Command,
+    EngineEvents,
+    Target,
+    killed,
+    until,
+)
 
 from engine_kit import Engine
 from proctor.runtime import images
@@ -46,6 +57,7 @@ class Found:
     """What became of a run: everything that is wrong, in words; empty where nothing is."""
 
     starts: int = 0
+    strokes: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
@@ -142,7 +154,9 @@ def _check_containers(made: Scene, found: Found) -> None:
     done: set[tuple[str, str]] = set()
     for event in sorted(made.target.events.all(), key=lambda e: e["timeNano"]):
         named = event["Actor"]["Attributes"]
-        step = (named["proctor.run"], named["proctor.step"])
+        # The subject, if any, and the step: in whichever run of the home, as the same command may
+        # have begun another.
+        step = (named["proctor.run"].partition("~")[2], named["proctor.step"])
         now, id = event["timeNano"] / 1e9, event["Actor"]["ID"]
         mine = running.setdefault(step, {})
         # What ran when the engine was killed died with it, and nothing tells of that.
@@ -168,83 +182,76 @@ def _settled(target: Target) -> bool:
     return made <= gone
 
 
-def component(name: str) -> Callable[[random.Random, int], list[Found]]:
-    """One run, in which it dies so many times."""
+def runs_of(
+    rng: random.Random,
+    strokes: int,
+    strike: Callable[[Scene], bool],
+    prepare: Callable[[Scene], None] = lambda made: None,
+    at_most: int | None = None,
+    engine: Engine | None = None,
+) -> list[Found]:
+    """So many strokes, over as many runs as it takes.
 
-    def run(rng: random.Random, strokes: int) -> list[Found]:
-        with scene(rng) as made:
+    ``strike``: says whether there was still something to hit. ``at_most``: in one run.
+    """
+    results, left = [], strokes
+    while left > 0:
+        with scene(rng, engine) as made:
+            prepare(made)
             made.start()
-            made.up()
-            for pause in made.moments(strokes):
+            hit = 0
+            for pause in made.moments(min(left, at_most or left)):
+                made.up()
                 made.sleep(pause)
-                if made.over():
+                if made.over() or not strike(made):
                     break
-                _strike(made.target, name)
+                hit += 1
             made.finish()
-            return [check(made)]
+            results.append(found := check(made))
+        found.strokes = hit
+        if not hit:
+            found.wrong.append("the run was over before anything struck")
+            break
+        left -= hit
+    return results
 
-    return run
 
+def component(name: str) -> Callable[[random.Random, int], list[Found]]:
+    """One of Airflow's components, or of PostgreSQL; the launcher starts it again."""
 
-def _strike(target: Target, name: str) -> None:
-    try:
-        if name == "postgresql":
-            target.kill_postgres()
-        elif name == "a backend of postgresql":
-            target.kill_backend()
-        else:
-            target.kill(name)
-    except psutil.NoSuchProcess:
-        pass  # it died first
+    def strike(made: Scene) -> bool:
+        made.target.strike(name)
+        return True
+
+    return partial(runs_of, strike=strike)
 
 
 def launcher(rng: random.Random, strokes: int) -> list[Found]:
-    """One run; each time the same command goes on."""
-    with scene(rng) as made:
+    """Each time the same command goes on."""
+
+    def strike(made: Scene) -> bool:
+        killed(made.process)
+        made.process.wait()
         made.start()
-        for pause in made.moments(strokes):
-            made.up()
-            made.sleep(pause)
-            if made.over():
-                break
-            killed(made.process)
-            made.process.wait()
-            made.start()
-        made.finish()
-        return [check(made)]
+        return True
+
+    return runs_of(rng, strokes, strike)
 
 
 def of_steps(
     find: Callable[[Target], psutil.Process | None],
 ) -> Callable[[random.Random, int], list[Found]]:
-    """Whatever runs only now and then: some strokes in each run, and as many runs as it takes."""
+    """Whatever runs only now and then; a task has four tries, so not too often in one run."""
 
-    def run(rng: random.Random, strokes: int) -> list[Found]:
-        results, left = [], strokes
-        while left > 0:
-            with scene(rng) as made:
-                made.start()
-                made.up()
-                for pause in made.moments(min(left, KILLS_OF_STEPS)):
-                    made.sleep(pause)
-                    process = _first(made, find)
-                    if process is None:
-                        break
-                    killed(process)
-                    left -= 1
-                made.finish()
-                results.append(check(made))
-        return results
+    def strike(made: Scene) -> bool:
+        while not made.over():
+            if process := find(made.target):
+                killed(process)
+                return True
+            time.sleep(0.05)
+        return False
 
-    return run
-
-
-def _first(made: Scene, find: Callable[[Target], psutil.Process | None]) -> psutil.Process | None:
-    while not made.over():
-        if process := find(made.target):
-            return process
-        time.sleep(0.05)
-    return None
+    return partial(runs_of, strike=strike, at_most=KILLS_OF_STEPS)
 
 
 def container(target: Target) -> psutil.Process | None:
@@ -261,25 +268,17 @@ def engine(rng: random.Random, strokes: int) -> list[Found]:
     """A dockerd of its own dies; its containers die with it, and their steps run again."""
     own = Engine()
     client = own.start()
+
+    def strike(made: Scene) -> bool:
+        made.engine_deaths.append(time.time())
+        own.end(signal.SIGKILL)
+        made.sleep(2)
+        own.start()
+        return True
+
     try:
         _load_image(client, own.folder)
-        results, left = [], strokes
-        while left > 0:
-            with scene(rng, own) as made:
-                made.start()
-                made.up()
-                for pause in made.moments(min(left, KILLS_OF_STEPS)):
-                    made.sleep(pause)
-                    if made.over():
-                        break
-                    made.engine_deaths.append(time.time())
-                    own.end(signal.SIGKILL)
-                    made.sleep(2)
-                    own.start()
-                    left -= 1
-                made.finish()
-                results.append(check(made))
-        return results
+        return runs_of(rng, strokes, strike, at_most=KILLS_OF_STEPS, engine=own)
     finally:
         own.remove()
 
@@ -296,56 +295,82 @@ def _load_image(client: docker.DockerClient, folder: Path) -> None:
 
 def full_disk(rng: random.Random, strokes: int) -> list[Found]:
     """A small disk fills up at a random moment; the run stops, and room lets it go on."""
-    with scene(rng) as made:
+
+    def prepare(made: Scene) -> None:
         home = made.target.home
         home.mkdir()
         small = ["mount", "-t", "tmpfs", "-o", "size=400m,mode=0711", "tmpfs", str(home)]
         subprocess.run(small, check=True)
+
+    def strike(made: Scene) -> bool:
+        filler = made.target.home / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"\0" * (1 << 20))
+        made.process.wait(120)
+        filler.unlink()
         made.start()
-        for pause in made.moments(strokes):
-            made.up()
-            made.sleep(pause)
-            if made.over():
-                break
-            filler = home / "filler"
-            try:
-                with filler.open("wb", buffering=0) as file:
-                    while True:
-                        file.write(b"\0" * (1 << 20))
-            except OSError:
-                pass
-            made.process.wait(120)
-            filler.unlink()
-            made.start()
-        made.finish()
-        return [check(made)]
+        return True
+
+    return runs_of(rng, strokes, strike, prepare)
 
 
 def read_only(rng: random.Random, strokes: int) -> list[Found]:
     """As somebody who is not root: the folder of outputs cannot be written to for a while."""
-    with scene(rng) as made:
+
+    def prepare(made: Scene) -> None:
         home = made.target.home
         home.mkdir()
         for path in (home.parent, home):
             os.chown(path, _NOBODY, _NOBODY)
-        socket_group = Path("/var/run/docker.sock").stat().st_gid
-        made.command.prefix = _as_nobody(socket_group)
+        made.command.prefix = _as_nobody(Path("/var/run/docker.sock").stat().st_gid)
         told = {"HOME": str(home.parent), "USER": "nobody", "LOGNAME": "nobody"}
         made.command.env |= told
+
+    def strike(made: Scene) -> bool:
+        outputs = made.target.home / "artifacts"
+        until(lambda: outputs.exists() or made.over(), 60)
+        outputs.chmod(0o555)
+        made.process.wait(120)
+        outputs.chmod(0o755)
         made.start()
-        for pause in made.moments(strokes):
-            made.up()
-            made.sleep(pause)
-            if made.over():
-                break
-            outputs = home / "artifacts"
-            until(lambda: outputs.exists() or made.over(), 60)  # noqa: B023
-            outputs.chmod(0o555)
-            made.process.wait(120)
-            outputs.chmod(0o755)
-            made.start()
-        made.finish()
-        return [check(made)]
+        return True
+
+    return runs_of(rng, strokes, strike, prepare)
+
+
+def clock(rng: random.Random, strokes: int) -> list[Found]:
+    """libfaketime alone: the clock of launcher, components and tasks jumps by hours, both ways."""
+    library = next(Path("/usr/lib").rglob("libfaketimeMT.so.1"))
+
+    def jump(made: Scene) -> Path:
+        return made.target.home.parent / "clock"
+
+    def prepare(made: Scene) -> None:
+        jump(made).write_text("+0\n")
+        # Its clock_nanosleep, which time.sleep takes, fails or never ends; select does not use it.
+        (jump(made).parent / "sitecustomize.py").write_text(
+            "import select, time\n"
+            "time.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
+        )
+        made.command.env |= {
+            "PYTHONPATH": str(jump(made).parent),
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(jump(made)),
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_CACHE_DURATION": "1",
+        }
+        # The launcher hands nothing of its environment on but what it knows.
+        names = tuple(made.command.env)
+        made.command.prelude = (
+            f"from proctor.site import settings; settings._INHERITED += {names!r}; "
+        )
+
+    def strike(made: Scene) -> bool:
+        jump(made).write_text(f"{rng.choice([-1, 1]) * rng.randrange(600, 7200):+d}\n")
+        return True
+
+    return runs_of(rng, strokes, strike, prepare)
 
 
 def _as_nobody(group: int) -> list[str]:
@@ -366,40 +391,6 @@ def _as_nobody(group: int) -> list[str]:
     return ["unshare", "-m", "sh", "-c", script, "sh", str(base), aside, str(closed[-1]), *drop]
 
 
-def clock(rng: random.Random, strokes: int) -> list[Found]:
-    """libfaketime alone: the clock of launcher, components and tasks jumps by hours, both ways."""
-    library = next(Path("/usr/lib").rglob("libfaketimeMT.so.1"))
-    with scene(rng) as made:
-        jump = made.target.home.parent / "clock"
-        jump.write_text("+0\n")
-        # Its clock_nanosleep, which time.sleep takes, fails or never ends; select does not use it.
-        (jump.parent / "sitecustomize.py").write_text(
-            "import select, time\n"
-            "time.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
-        )
-        made.command.env |= {
-            "PYTHONPATH": str(jump.parent),
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(jump),
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_CACHE_DURATION": "1",
-        }
-        # The launcher hands nothing of its environment on but what it knows.
-        names = tuple(made.command.env)
-        made.command.prelude = (
-            f"from proctor.site import settings; settings._INHERITED += {names!r}; "
-        )
-        made.start()
-        made.up()
-        for pause in made.moments(strokes):
-            made.sleep(pause)
-            if made.over():
-                break
-            jump.write_text(f"{rng.choice([-1, 1]) * rng.randrange(600, 7200):+d}\n")
-        made.finish()
-        return [check(made)]
-
-
 def network(rng: random.Random, strokes: int) -> list[Found]:
     """The server of a download breaks off at random bytes, so many times."""
     with scene(rng) as made, _Server(rng, strokes) as server:
@@ -408,6 +399,7 @@ def network(rng: random.Random, strokes: int) -> list[Found]:
         made.start()
         made.finish()
         found = check(made)
+        found.strokes = server.broke
         if server.broke != strokes:
             found.wrong.append(f"the download broke off {server.broke} times, not {strokes}")
         if server.sent > 1.5 * server.SIZE:
@@ -479,7 +471,7 @@ def _bridge() -> str:
 
 SCENARIOS: dict[str, Callable[[random.Random, int], list[Found]]] = {
     "launcher": launcher,
-    **{name: component(name) for name in (*COMPONENTS, "postgresql", "a backend of postgresql")},
+    **{name: component(name) for name in (*COMPONENTS, POSTGRES, BACKEND)},
     "task": of_steps(lambda target: target.task()),
     "task's supervisor": of_steps(lambda target: target.worker()),
     "step container": of_steps(container),
@@ -493,4 +485,4 @@ SCENARIOS: dict[str, Callable[[random.Random, int], list[Found]]] = {
 
 def as_json(found: list[Found]) -> str:
     """For the raw output of a table."""
-    return json.dumps([{"starts": f.starts, "wrong": f.wrong} for f in found])
+    return json.dumps([asdict(each) for each in found])

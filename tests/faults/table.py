@@ -35,18 +35,21 @@ def main() -> int:
         try:
             found = SCENARIOS[name](random.Random(f"{asked.seed} {name}"), asked.moments)
         except Exception:
-            found = [Found(0, [traceback.format_exc()])]
+            found = [Found(wrong=[traceback.format_exc()])]
         seconds = time.monotonic() - began
         print(f"{name}: {as_json(found)}", flush=True)
         good = sum(not each.wrong for each in found)
         bad += len(found) - good
-        starts = sum(each.starts for each in found)
-        rows.append(
-            f"| {name} | {len(found)} | {starts} | {good} of {len(found)} | {seconds:.0f} |"
-        )
-    print("\n| Fault | runs | starts of the command | all well | s |\n|---|---|---|---|---|")
-    print("\n".join(rows))
+        strokes, starts = (sum(getattr(f, n) for f in found) for n in ("strokes", "starts"))
+        cells = [name, strokes, len(found), starts, f"{good} of {len(found)}", f"{seconds:.0f}"]
+        rows.append(_row(cells))
+    head = ["Fault", "strokes", "runs", "starts of the command", "all well", "s"]
+    print("\n".join(["", _row(head), _row(["---"] * len(head)), *rows]))
     return 1 if bad else 0
+
+
+def _row(cells: list[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 if __name__ == "__main__":

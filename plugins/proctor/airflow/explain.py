@@ -85,8 +85,8 @@ class _Asked:
                 return True, f"its input {item.name} comes from {behind[0]}, which runs"
         run = self._run(step)
         try:
-            parts = run.parts()
             choice = run.choice()
+            parts = choice.asked[1] if choice.asked else run.parts()
         except StepRefused as refused:
             return True, f"it would be refused as things are: {refused}"
         if choice.earlier:

@@ -135,7 +135,7 @@ def choose(
         return Choice(str(none), None, asked)
 
 
-def parts_of(record: RunRecord, step: str, attempt: int) -> dict[str, Any]:
+def _parts_of(record: RunRecord, step: str, attempt: int) -> dict[str, Any]:
     """What a recorded attempt's identity was made of; empty where its record does not tell."""
     parts = _attempt(record, step, attempt).get("identity_parts")
     return parts if isinstance(parts, dict) else {}
@@ -159,7 +159,7 @@ def _newest(home: Home, identity: str, hashes: FileHashes) -> Earlier:
         line = next(x for x in record.lines() if x.seq == place["seq"])
     except (OSError, ValueError, KeyError, TypeError, StopIteration, RecordError):
         raise _NoneFits("no earlier run has a result of its identity") from None
-    if line.identity != identity or not is_good(line):
+    if line.identity != identity or not _is_good(line):
         raise _NoneFits("no earlier run has a result of its identity")
     return _whole(home, record, line, hashes)
 
@@ -173,10 +173,10 @@ def _measured(
         if partition := str(parts.get("partition", "")):
             record = record.subject(partition)
         line = record.last("result", step)
-        if line is None or not is_good(line):
+        if line is None or not _is_good(line):
             raise _NoneFits(f"{run} has no good result of it")
         if line.identity != digest(parts):
-            told = first_difference(parts_of(record, step, line.attempt), parts)
+            told = first_difference(_parts_of(record, step, line.attempt), parts)
             raise _NoneFits(f"compared with {run}, {told or 'its identity differs'}")
     except (OSError, RecordError) as error:
         raise _NoneFits(f"the record of {run} cannot be read: {error}") from error
@@ -194,7 +194,7 @@ def _whole(home: Home, record: RunRecord, line: Line, hashes: FileHashes) -> Ear
     return Earlier(of, line, host if isinstance(host, dict) else {})
 
 
-def is_good(line: Line) -> bool:
+def _is_good(line: Line) -> bool:
     """Whether a line is the result of a step that succeeded."""
     return line.kind == "result" and line.data.get("state") == "succeeded"
 
