@@ -185,6 +185,24 @@ def test_run_tells_all_of_it_before_anything_starts(site: Site, tmp_path: Path) 
     assert not (site.home.path / "postgres").exists()
 
 
+def test_run_tells_every_named_file_that_is_not_there_before_anything_starts(
+    site: Site, tmp_path: Path
+) -> None:
+    spec = tmp_path / "files.yaml"
+    spec.write_text(
+        "pipeline: files\nparams:\n  a: {type: uri, required: true}\n"
+        "  b: {type: uri, default: ''}\n"
+        "steps:\n  - {id: fetch, image: proctor/steps, command: dataset fetch,"
+        " params: {uri: '${params.a}'}}\n"
+    )
+    named = ["--set", f"a=file://{tmp_path}/none", "--set", f"b=file://{site.home.path}/keys"]
+    done = CliRunner().invoke(app, ["run", str(spec), "--home", str(site.home.path), *named])
+    assert done.exit_code == 2
+    assert f"a: file://{tmp_path}/none: there is no such file or folder" in done.stderr
+    assert f"b: file://{site.home.path}/keys: it is in, or holds, Proctor's own home" in done.stderr
+    assert not (site.home.path / "postgres").exists()
+
+
 # --- what a step gets ----------------------------------------------------------------------------
 
 

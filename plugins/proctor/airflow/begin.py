@@ -54,13 +54,20 @@ class BeginOperator(BaseOperator):
         given = {name: value for name, value in conf.items() if value is not None}
         try:
             params = check_params(self.plan, given)
-            for param in self.plan.params:
-                value = params.get(param.name)
-                if param.type == "uri" and str(value).startswith("file:"):
-                    home.source(str(value), record)
-            bound = mounts.bind(home, self.plan.bound(params), mounts.kept(record))
-        except (ParamErrors, SourceRefused) as error:
+        except ParamErrors as error:
             raise AirflowFailException(str(error)) from None
+        refused, bound = [], {}
+        for name, uri in self.plan.files(params).items():
+            try:
+                home.source(uri, record)
+            except SourceRefused as error:
+                refused.append(f"{name}: {error}")
+        try:
+            bound = mounts.bind(home, self.plan.bound(params), mounts.kept(record))
+        except SourceRefused as error:
+            refused.append(str(error))
+        if refused:
+            raise AirflowFailException("\n".join(refused))
         if record.exists():
             _check_same(record, self.plan, params)
             return

@@ -319,6 +319,11 @@ class Plan(PlanModel):
         readers = [*steps, *(self.service(name) for name in served)]
         return {i.bound: i for reader in readers for i in reader.inputs if i.bound}
 
+    def files(self, params: Mapping[str, Any]) -> dict[str, str]:
+        """Parameters that name something on this host -> its ``file://`` URI."""
+        values = {p.name: params.get(p.name) for p in self.params if p.type == "uri"}
+        return {name: str(uri) for name, uri in values.items() if str(uri).startswith("file:")}
+
     @cached_property
     def _by_id(self) -> dict[str, PlanStep]:
         return {step.id: step for step in self.steps}

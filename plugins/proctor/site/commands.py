@@ -245,7 +245,7 @@ def _spec_path(spec: str) -> Path:
 
 
 def _bind(home: Home, plan: Plan, params: dict[str, Any], given: list[str]) -> dict[str, str]:
-    """The mounts that are bound for this run; every mount that is bound to nothing ends it here."""
+    """The mounts that are bound for this run; whatever is not on this machine ends it here."""
     from proctor.cli import parse_settings
     from proctor.site.home import SourceRefused
     from proctor.site.mounts import bind
@@ -263,6 +263,11 @@ def _bind(home: Home, plan: Plan, params: dict[str, Any], given: list[str]) -> d
         bind(home, wanted, bound)
     except SourceRefused as error:
         problems.append(str(error))
+    for name, uri in plan.files(params).items():
+        try:
+            home.source(uri, None)
+        except SourceRefused as error:
+            problems.append(f"{name}: {error}")
     if problems:
         give_up("\n".join(problems))
     return bound

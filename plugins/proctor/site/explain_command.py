@@ -18,8 +18,7 @@ def explain_plan(spec: str, settings: list[str], run: str, runtime: str, home: P
     from proctor.runtime.base import EngineError
     from proctor.runtime.choose import make
     from proctor.site import mounts
-    from proctor.site.home import HomeError, SourceRefused
-    from proctor.site.runs import named_files
+    from proctor.site.home import HomeError, SourceRefused, file_path
 
     console, place = console_of(), home_of(home)
     _, plan, params, _ = prepared(spec, settings)
@@ -31,7 +30,7 @@ def explain_plan(spec: str, settings: list[str], run: str, runtime: str, home: P
     chosen = make(choose_runtime(console, runtime, place, images(plan, params)), place.path)
 
     def prepare(record: RunRecord) -> None:
-        place.allow_for_run(record, named_files(plan, params))
+        place.allow_for_run(record, [file_path(uri) for uri in plan.files(params).values()])
         mounts.keep(record, {name: str(path) for name, path in bound.items()})
 
     try:

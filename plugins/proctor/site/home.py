@@ -118,20 +118,18 @@ class Home:
         roots = [str(path.resolve()) for path in paths]
         write_atomically(record.whole.own / "roots.json", json.dumps(roots).encode())
 
-    def source(self, uri: str, record: RunRecord) -> Path:
+    def source(self, uri: str, record: RunRecord | None) -> Path:
         """The host path of a ``file://`` parameter.
 
-        Links are resolved first, so that none leads out of an allowed root.
+        Links are resolved first, so that none leads out of an allowed root. ``record``: of the run
+        that reads it; ``None`` where the person at the terminal has just named it for one to come.
 
         Raises:
             SourceRefused: it lies below no allowed root, or does not exist.
         """
         path = file_path(uri)
-        roots = [Path(p).resolve() for p in self.profile().roots]
-        run_roots = record.whole.own / "roots.json"
-        if run_roots.is_file():
-            roots += [Path(p) for p in json.loads(run_roots.read_text())]
         real = path.resolve()
+        roots = [real] if record is None else self._roots(record)
         try:
             self.keep_out(real)
         except SourceRefused as error:
@@ -146,6 +144,12 @@ class Home:
         if not real.exists():
             raise SourceRefused(f"{uri}: there is no such file or folder")
         return real
+
+    def _roots(self, record: RunRecord) -> list[Path]:
+        roots = [Path(p).resolve() for p in self.profile().roots]
+        of_run = record.whole.own / "roots.json"
+        named = json.loads(of_run.read_text()) if of_run.is_file() else []
+        return [*roots, *(Path(p) for p in named)]
 
     def keep_out(self, real: Path) -> None:
         """No step may see the home.

@@ -129,7 +129,7 @@ class WatchedRun:
         """Register the pipeline, allow the files that were named here, and trigger the run."""
         home = self.instance.home
         home.register(self.plan.pipeline, spec, build)
-        home.allow_for_run(self.record, named_files(self.plan, params))
+        home.allow_for_run(self.record, [file_path(u) for u in self.plan.files(params).values()])
         mounts.keep(self.record, self.bound)
         self._wait_for_dag()
         trigger, run = self.instance.client.trigger, self.record.run
@@ -275,12 +275,6 @@ class WatchedRun:
                         f"{log}"
                     )
                 time.sleep(0.3)
-
-
-def named_files(plan: Plan, params: Mapping[str, JsonValue]) -> list[Path]:
-    """Paths that the person at the terminal named: readable in this run, and in no other."""
-    uris = [params.get(p.name) for p in plan.params if p.type == "uri"]
-    return [file_path(u) for u in uris if isinstance(u, str) and u.startswith("file:")]
 
 
 def write_json(path: Path, summary: Mapping[str, Any]) -> None:
