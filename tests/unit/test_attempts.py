@@ -319,6 +319,29 @@ def test_what_a_launcher_left_is_removed_unless_it_is_wanted(tmp_path: Path) -> 
     assert bench.fake.ours() == []
 
 
+def test_what_has_ended_when_the_launcher_stops_is_collected_and_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path, plan_of(fetch(), fetch(id="other", step="other")))
+    bench.fake.script({"fetch": {"outputs": {"data": {"a": "one"}}}, "other": {"outcome": "hang"}})
+    bench.started()
+    bench.started("other")
+
+    def full(self: FakeRuntime, handle: Handle) -> Outcome:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeRuntime, "collect", full)
+        said = stop_running(bench.home, "fake")
+    assert said == ["p/r/fetch: [Errno 30] Read-only file system", "stopped p/r/other"]
+    assert [handle.step for handle in bench.fake.ours()] == ["fetch"]  # for whoever comes next
+    assert stop_running(bench.home, "fake") == ["collected p/r/fetch, which had ended"]
+    assert bench.fake.ours() == []
+    again = bench.step().take_up_or_start()
+    assert isinstance(again, Outcome) and again.failure is None
+    assert len(bench.fake.starts("fetch")) == 1
+
+
 def test_a_record_that_cannot_be_read_stops_nothing_else(tmp_path: Path) -> None:
     bench = Bench(tmp_path, plan_of(fetch()))
     other = bench.home.records.run("p", "broken")

@@ -181,6 +181,19 @@ class StepRun(Recorded):
         self.refresh_summary()
         return outcome
 
+    def collect_ended(self) -> bool:
+        """Collect an attempt that has ended and that no task has come to; whether there was one.
+
+        Raises:
+            EngineError, OSError: it cannot be collected now; it stays for the next who looks.
+        """
+        last = self._last_attempt()
+        found = self._find(last) if last.status == "running" else None
+        if found is None or self.runtime.poll(found).phase != "exited":
+            return False
+        self.finish(found)
+        return True
+
     def _collected(self, handle: Handle, failure: Failure | None) -> Outcome:
         outcome = self.runtime.collect(handle)
         if failure is not None:
