@@ -79,7 +79,11 @@ def install(url: str) -> None:
 def remove(url: str) -> None:
     """Take it back: a migration must find Airflow's tables as Airflow made them."""
     with connected(url) as cursor:
-        cursor.execute("DROP FUNCTION IF EXISTS proctor_notify CASCADE")
+        cursor.execute("SELECT tgrelid::regclass FROM pg_trigger WHERE tgname = 'proctor_notify'")
+        # One table at a time: whoever locks several can deadlock with Airflow's components.
+        for (table,) in cursor.fetchall():
+            cursor.execute(f"DROP TRIGGER IF EXISTS proctor_notify ON {table}")
+        cursor.execute("DROP FUNCTION IF EXISTS proctor_notify")
 
 
 class Changes:
