@@ -155,3 +155,13 @@ def test_rounds_are_counted_and_begun_once_for_each_reason(tmp_path: Path) -> No
 def test_a_round_counts_for_more_than_any_clearing() -> None:
     assert generation(2, 3) > generation(1, 900)
     assert (round_of(generation(2, 7)), round_of(generation(0, 3))) == (2, 0)
+
+
+def test_an_image_is_told_its_subject_in_the_word_of_its_time() -> None:
+    """MedPerf's runner said ``--subject-subdir`` while its files said ``per_subject``."""
+    older = "pipeline: p\nper_subject_def: {from: a.o}\nsteps:\n" + (
+        step("a") + step("b", "a", each=True).replace("partition", "per_subject") + step("c", "b")
+    )
+    told = {s.id: s.subject_option for s in plan_of(older).steps if s.subject_option}
+    assert told == {"b": "--subject-subdir"}
+    assert {s.subject_option for s in plan_of(TWO).steps if s.partition} == {"--partition"}

@@ -202,7 +202,7 @@ class Recorded:
         subject = self.record.partition
         if not subject or own_image(image) is not None:
             return words
-        return (*words, "--partition", subject)
+        return (*words, self.step.subject_option, subject)
 
     def _identity(
         self,

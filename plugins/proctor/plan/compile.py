@@ -142,6 +142,13 @@ def _resources(spec: ResourceSpec) -> Resources:
     return Resources(**spec.model_dump())
 
 
+def _subject_option(step: Step) -> str:
+    """As MedPerf's runner does; images from before it spoke of partitions know the older word."""
+    if step.partition:
+        return "--partition"
+    return "--subject-subdir" if step.per_subject else ""
+
+
 def _param(name: str, spec: ParamSpec) -> Param:
     return Param(
         name=name,
@@ -272,6 +279,7 @@ class _Compiler:
             resources=_resources(step.resources),
             services=tuple(sorted(set(step.services))),
             partition=self.stretch.get(step.id, ""),
+            subject_option=_subject_option(step),
             limit=(step.limit or 0) if step.partitioned else 0,
             leads_back_to="" if step.next.branches else next(iter(self.back[step.id]), ""),
             reuse=self._reuse(step, required),

@@ -177,7 +177,8 @@ class PlanStep(PlanModel):
 
     ``deadline_seconds`` 0: none. ``partition``: the stretch of steps that it runs in once for each
     subject; "": once in a run. ``limit``: of how many subjects at a time; 0: as many as there is
-    room for. ``leads_back_to``: where the subject begins another round when it is done.
+    room for. ``subject_option``: how an image that knows no contract is told the subject.
+    ``leads_back_to``: where the subject begins another round when it is done.
     """
 
     id: str
@@ -204,6 +205,7 @@ class PlanStep(PlanModel):
     resources: Resources = Resources()
     services: tuple[str, ...] = ()
     partition: str = ""
+    subject_option: str = ""
     limit: int = 0
     reuse: Literal["across_runs", "within_run", "never"] = "across_runs"
     network: bool = False
