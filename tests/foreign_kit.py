@@ -72,10 +72,26 @@ CMD ["prepare"]
 
 
 @contextmanager
-def stand_in(client: Any) -> Iterator[str]:
-    """The image's id, while it is needed."""
+def built(client: Any, name: str, files: dict[str, str]) -> Iterator[str]:
+    """The id of an image made of these files, its Dockerfile among them, while it is needed."""
     base = base_image.find_or_make(client, images.cache_folder(), print)
     context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        for path, text in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(text.encode()), 0o755
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    context.seek(0)
+    images._run_build(client, context, name, {"BASE_IMAGE": base}, {}, lambda line: None)
+    try:
+        yield str(client.images.get(name).id)
+    finally:
+        client.images.remove(name, force=True)
+
+
+@contextmanager
+def stand_in(client: Any) -> Iterator[str]:
+    """The image's id, while it is needed."""
     files = {
         "Dockerfile": DOCKERFILE,
         "project/entry": ENTRY,
@@ -83,14 +99,5 @@ def stand_in(client: Any) -> Iterator[str]:
         "project/sanity_check.py": SANITY_CHECK,
         "project/statistics.py": STATISTICS,
     }
-    with tarfile.open(fileobj=context, mode="w") as tar:
-        for name, text in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(text.encode())
-            tar.addfile(entry, io.BytesIO(text.encode()))
-    context.seek(0)
-    images._run_build(client, context, NAME, {"BASE_IMAGE": base}, {}, lambda line: None)
-    try:
-        yield str(client.images.get(NAME).id)
-    finally:
-        client.images.remove(NAME, force=True)
+    with built(client, NAME, files) as id:
+        yield id

@@ -7,11 +7,9 @@ directory, segmentations laid out for review, a way back for a corrected brain m
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import shutil
 import subprocess
-import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,8 +19,10 @@ from typing import Any
 
 import pytest
 
-from proctor.runtime import base_image, images
+from foreign_kit import built
 
+# Two test runs on one engine have a name each.
+NAME = f"example/brain-prep-standin:{os.getpid()}"
 PREP = """\
 import csv, hashlib, pathlib, shutil, sys
 root = pathlib.Path("/workspace")
@@ -198,21 +198,10 @@ def published(path: str) -> bytes:
 
 
 @contextmanager
-def stand_in(client: Any, name: str) -> Iterator[str]:
+def stand_in(client: Any) -> Iterator[str]:
     """The image's id, while it is needed."""
-    base = base_image.find_or_make(client, images.cache_folder(), print)
-    context = io.BytesIO()
-    with tarfile.open(fileobj=context, mode="w") as tar:
-        for path, text in (("Dockerfile", DOCKERFILE), ("project/prep.py", PREP)):
-            entry = tarfile.TarInfo(path)
-            entry.size = len(text.encode())
-            tar.addfile(entry, io.BytesIO(text.encode()))
-    context.seek(0)
-    images._run_build(client, context, name, {"BASE_IMAGE": base}, {}, lambda line: None)
-    try:
-        yield str(client.images.get(name).id)
-    finally:
-        client.images.remove(name, force=True)
+    with built(client, NAME, {"Dockerfile": DOCKERFILE, "project/prep.py": PREP}) as id:
+        yield id
 
 
 def write_site(folder: Path, subjects: list[str]) -> dict[str, Path]:

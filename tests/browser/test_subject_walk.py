@@ -17,7 +17,7 @@ import yaml
 from airflow_ui import PATIENCE_MS, Visitor, until
 from playwright.sync_api import Browser, expect
 
-from medperf_kit import stand_in, write_site
+from medperf_kit import NAME, stand_in, write_site
 from proctor.airflow.dag import task_ids
 from proctor.airflow.subjects import run_id
 from proctor.plan.compile import load_plan
@@ -75,9 +75,9 @@ def instance(docker_engine: Any, steps_image: None, chromium: str) -> Iterator[I
     (folder / "walk.yaml").write_text(SPEC)
     site = write_site(folder, SUBJECTS)
     try:
-        with stand_in(docker_engine, IMAGE) as id:
+        with stand_in(docker_engine) as id:
             profile = {
-                "images": {IMAGE: f"{IMAGE}@{id}"},
+                "images": {IMAGE: f"{NAME}@{id}"},
                 "mounts": {name: str(path) for name, path in site.items()},
             }
             (home.path / "site.yaml").write_text(yaml.safe_dump(profile))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from proctor_command import Finished, proctor_run
 
-from medperf_kit import Reviewer, published, stand_in, write_site
+from medperf_kit import NAME, Reviewer, published, stand_in, write_site
 from proctor.records.store import RecordStore
 
 pytestmark = pytest.mark.docker
@@ -102,14 +102,14 @@ def workflow() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def image(docker_engine: Any) -> Iterator[str]:
-    with stand_in(docker_engine, IMAGE) as id:
+    with stand_in(docker_engine) as id:
         yield id
 
 
 def run(home: Path, spec: Path, image: str, theirs: str, site: dict[str, Path]) -> Finished:
     home.mkdir(exist_ok=True)
     profile = {
-        "images": {theirs: f"{IMAGE}@{image}"},
+        "images": {theirs: f"{NAME}@{image}"},
         "mounts": {name: str(path) for name, path in site.items()},
     }
     (home / "site.yaml").write_text(yaml.safe_dump(profile))
