@@ -21,6 +21,7 @@ BENCHMARKS = {
     "endpoint": 5,
     "hashing": 5,
     "subjects": 3,
+    "many_subjects": 1,
 }
 
 

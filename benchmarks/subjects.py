@@ -4,46 +4,38 @@ SUBJECTS subjects go through 4 steps that do nothing (fake runtime), on one inst
 folder holds a hand-written mapped DAG besides Proctor's own. Record, signatures and locks are as
 ever. Wall: from the request to the end of the whole run, so the finding of the subjects and the
 starting of their runs are in it. Scheduler CPU: of the scheduler's process, without its workers.
-After the pairs, one run with MANY subjects; what people look at is asked for while it goes on and
-afterwards.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
-from benchmarks import cpu
-from benchmarks.harness import ROOT, Bench, interval, ratio, timed
+from benchmarks import cpu, fake_launcher
+from benchmarks.harness import ROOT, Bench, interval, ratio
 from benchmarks.site import Instance, folder, launched, moment
 from proctor.plan.compile import load_plan
 from proctor.runtime.fake import FakeRuntime
 
-SUBJECTS, MANY, STEPS = 300, 1000, 4
-MOST_WALL, MOST_CPU, MOST_LIST_SECONDS = 1.05, 0.4, 2.0
+SUBJECTS, STEPS = 300, 4
+MOST_WALL, MOST_CPU = 1.05, 0.4
 OURS, MAPPED = "benchmark-subjects", "benchmark-mapped"
-_ASK_EVERY = 20.0  # seconds between two looks at the lists while the run goes on
 
 
 def measure(bench: Bench) -> None:
-    """Interleave both ways on a warm instance; then many subjects."""
+    """Interleave both ways on a warm instance."""
     with folder() as scratch:
         home = scratch / "home"
         specs = {name: write_spec(scratch, name) for name in (OURS, MAPPED)}
         write_dags(scratch / "dags", specs[MAPPED], names(SUBJECTS))
         plans = [load_plan(specs[OURS], {})]
-        command = [sys.executable, "-m", "benchmarks.mapped_launcher", str(home), str(specs[OURS])]
-        with launched(home, command, plans) as instance:
+        with launched(home, fake_launcher.command(home, specs[OURS]), plans) as instance:
             while not instance.client.has_dag(MAPPED, _tasks(specs[MAPPED])):
                 time.sleep(0.3)
             _pairs(bench, instance)
-            _many(bench, instance)
     bench.note(__doc__.split("\n\n", 1)[1].replace("\n", " ").strip() if __doc__ else "")
 
 
@@ -99,8 +91,11 @@ def _pairs(bench: Bench, instance: Instance) -> None:
         script(instance, subjects)
         before = _seconds(instance)
         wall = _run(instance, name)
-        for group, value in _seconds(instance).items():
-            used[name].setdefault(group, []).append(value - before[group])
+        spent = {group: value - before[group] for group, value in _seconds(instance).items()}
+        for group, value in spent.items():
+            used[name].setdefault(group, []).append(value)
+        told = ", ".join(f"{group} {value:.1f} CPU s" for group, value in sorted(spent.items()))
+        bench.say(f"{name}: {wall:.1f} s, {told}")
         return wall
 
     found = bench.interleave({name: lambda n=name: run(n, SUBJECTS) for name in used})
@@ -116,35 +111,6 @@ def _pairs(bench: Bench, instance: Instance) -> None:
     bench.row("scheduler CPU, ours / mapped", scheduler, f"<= {MOST_CPU}", most)
     everything = ratio(used[OURS]["everything"], used[MAPPED]["everything"])
     bench.row("CPU of everything, ours / mapped", everything)
-
-
-def _many(bench: Bench, instance: Instance) -> None:
-    script(instance, MANY)
-    run = instance.start(OURS)
-    while_it_goes: dict[str, list[float]] = {}
-    end = time.monotonic() + 3 * 3600
-    while (state := instance.client.run_state(OURS, run)) not in ("success", "failed"):
-        if time.monotonic() > end:
-            break
-        for name, path in _lists(run):
-            while_it_goes.setdefault(name, []).append(_asked(instance, path))
-        time.sleep(_ASK_EVERY)
-    if state != "success":
-        raise RuntimeError(f"the run with {MANY} subjects ended as {state}")
-    told = instance.client.run(OURS, run)
-    wall = moment(told["end_date"]) - moment(told["queued_at"])
-    bench.row(f"{MANY} subjects: wall, s", wall)
-    for name, peak in sorted(_peaks(instance).items()):
-        bench.row(f"{MANY} subjects: {name}, peak memory, MiB", peak)
-    bench.result["lists"] = {"while it goes": while_it_goes}
-    for name, path in _lists(run):
-        values = while_it_goes.get(name, [])
-        afterwards = [_asked(instance, path) for _ in range(5)]
-        bench.result["lists"].setdefault("afterwards", {})[name] = afterwards
-        worst = max([*values, *afterwards])
-        text = f"{statistics.median(values or afterwards):.3f}, worst {worst:.3f}"
-        wanted = f"< {MOST_LIST_SECONDS:g} each time"
-        bench.row(f"{MANY} subjects: {name}, s", text, wanted, worst < MOST_LIST_SECONDS)
 
 
 def script(instance: Instance, subjects: int) -> None:
@@ -177,30 +143,3 @@ def _seconds(instance: Instance) -> dict[str, float]:
     times = psutil.Process(roots["scheduler"]).cpu_times()
     everything = cpu.used(cpu.trees(roots))
     return {"scheduler": times.user + times.system, "everything": sum(everything.values())}
-
-
-def _peaks(instance: Instance) -> dict[str, float]:
-    """The most memory that each process had at once, in MiB."""
-    found = {}
-    for name, pid in instance.roots().items():
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
-        found[name] = int(peak) / 1024
-    return found
-
-
-def _lists(run: str) -> Iterator[tuple[str, str]]:
-    """What the API and the pages of Airflow's UI ask for."""
-    subjects = f"{OURS}.subjects-1"
-    yield "API, runs of subjects", f"/api/v2/dags/{subjects}/dagRuns?limit=100"
-    yield "API, tasks of subjects", f"/api/v2/dags/{subjects}/dagRuns/~/taskInstances?limit=100"
-    yield "API, all runs", "/api/v2/dags/~/dagRuns?limit=100&order_by=-run_after"
-    yield "UI, DAGs", "/ui/dags?dag_runs_limit=14"
-    yield "UI, grid of subjects", f"/ui/grid/runs/{subjects}?limit=25&order_by=-run_after"
-    yield "UI, grid of the pipeline", f"/ui/grid/runs/{OURS}?limit=25&order_by=-run_after"
-    yield "UI, structure of subjects", f"/ui/grid/structure/{subjects}?limit=25"
-    yield "page, what is to do", f"/proctor/review/{OURS}/{run}"
-
-
-def _asked(instance: Instance, path: str) -> float:
-    return timed(lambda: instance.get(path))
