@@ -12,6 +12,7 @@ import typer
 from proctor.runtime.commands import register as register_runtime
 from proctor.site.commands import HomeOption, register
 from proctor.site.run_commands import register as register_runs
+from proctor.site.site_commands import register as register_site
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 register(app)
 register_runs(app)
+register_site(app)
 register_runtime(app)
 
 Spec = Annotated[str, typer.Argument(help="A spec's file, or the name of a shipped pipeline.")]

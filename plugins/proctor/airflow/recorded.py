@@ -154,7 +154,10 @@ class Recorded:
         image = str(resolve(step.image, params))
         inputs = list(self._inputs(step.inputs))
         try:
-            local = self.home.profile().images.get(image, "")
+            local = self.home.images().get(image, "")
+            trust = self.home.trust()
+            if why := trust.refuses(self.plan, step, image, local) if trust else "":
+                raise StepRefused(why)
             image_identity = self.runtime.identity(image, local)
             resolved, sources = self._sources(resolved)
         except (RequestRefused, SourceRefused, HomeError) as error:

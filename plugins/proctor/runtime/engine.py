@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 
 import docker
@@ -59,6 +60,20 @@ def check() -> None:
         system = connect().version().get("Os", "")
     if system != "linux":
         raise EngineError(f"the Docker engine runs {system} containers; the steps need linux")
+
+
+def clock() -> float:
+    """What time the engine has, in seconds since 1970.
+
+    Raises:
+        EngineError: it does not answer, or does not tell.
+    """
+    with engine_errors():
+        told = str(connect().info().get("SystemTime", ""))
+    try:
+        return datetime.fromisoformat(told).timestamp()
+    except ValueError as error:
+        raise EngineError(f"the Docker engine tells no time, but {told!r}") from error
 
 
 @lru_cache(maxsize=4)

@@ -9,8 +9,9 @@ import sys
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias
 
 import typer
 
@@ -35,6 +36,9 @@ HomeOption = Annotated[
 RuntimeOption = Annotated[
     str, typer.Option("--runtime", metavar="auto|docker|process", help="where steps run")
 ]
+
+# A spec's file, its plan, the resolved parameters, the build parameters.
+Prepared: TypeAlias = "tuple[Path, Plan, dict[str, Any], dict[str, Any]]"
 
 # Exit codes: 0 the run succeeded, 1 it failed, 2 it could not be started.
 FAILED, NOT_STARTED = 1, 2
@@ -73,12 +77,34 @@ def run(
         give_up(f"--json {json_}: this is a folder; name a file in it")
     place = home_of(home)
     path, plan, params, build = prepared(spec, set_ or [])
-    _create(place)
+    create(place)
     if fresh and reuse_measurements:
         give_up("--fresh takes nothing over, --reuse-measurements does: give one of them")
     measured = run_named(place, reuse_measurements).name if reuse_measurements else ""
-    bound = _bind(place, plan, params, mount or [])
+    bound = bind_mounts(place, plan, params, mount or [])
     kind = choose_runtime(console, runtime, place, images_of(plan, params))
+    way = Way(yes=yes, fresh=fresh, measured=measured, json=json_)
+    done = carry_out(console, place, kind, (path, plan, params, build), bound, way)
+    raise typer.Exit(0 if done else FAILED)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a run from the terminal is done. ``measured``: the run whose measurements may be taken
+    over. ``browser``: open the page."""
+
+    yes: bool = False
+    fresh: bool = False
+    measured: str = ""
+    json: Path | None = None
+    browser: bool = False
+
+
+def carry_out(
+    console: Console, place: Home, kind: str, wanted: Prepared, bound: dict[str, str], way: Way
+) -> bool:
+    """Start an instance, run a pipeline to its end, stop everything; whether it succeeded."""
+    path, plan, params, build = wanted
     # Airflow takes seconds to load: what was given wrongly is said before that.
     from proctor.airflow.reuse import Wish, ask
     from proctor.site.instance import running
@@ -86,17 +112,18 @@ def run(
     from proctor.site.terminal import ProgressView, results_table
 
     with _plain_errors(place), _signals(), running(place, kind, sys.stderr) as instance:
-        asked = Asked(plan, params, bound, Wish(fresh, measured))
+        asked = Asked(plan, params, bound, Wish(way.fresh, way.measured))
         left, given_up = instance.patiently(lambda: unfinished_run(instance, asked))
         for name in given_up:
             console.print(f"gave up {name}, which an earlier launcher left unfinished")
         record = left or place.records.run(plan.pipeline, new_run_id())
-        watched = WatchedRun(instance, plan, record, yes, bound)
+        watched = WatchedRun(instance, plan, record, way.yes, bound)
+        link = instance.login_link()
         console.print(
-            f"Airflow   {instance.login_link()}  (logs in once, within a minute)",
-            soft_wrap=True,
-            highlight=False,
+            f"Airflow   {link}  (logs in once, within a minute)", soft_wrap=True, highlight=False
         )
+        if way.browser and console.is_terminal:
+            webbrowser.open(link)
         if left:
             console.print(f"Takes up  {plan.pipeline}/{record.run}, which was left unfinished")
         else:
@@ -107,10 +134,9 @@ def run(
         summary = watched.summary()
         results_table(console, summary, record)
         _explain_failures(console, watched)
-        if json_:
-            write_json(json_, summary)
-    done = state == "success" and summary["state"] == "succeeded"
-    raise typer.Exit(0 if done else FAILED)
+        if way.json:
+            write_json(way.json, summary)
+    return state == "success" and summary["state"] == "succeeded"
 
 
 def up(
@@ -127,7 +153,7 @@ def up(
     from proctor.spec.errors import SpecErrors
 
     console, place = console_of(), home_of(home)
-    _create(place)
+    create(place)
     images: set[str] = set()
     for path in [*sorted(shipped("pipeline_specs").glob("*.yaml")), *map(_spec_path, specs or [])]:
         try:
@@ -202,7 +228,7 @@ def report(
         shutil.copyfile(source, output)
 
 
-def prepared(spec: str, given: list[str]) -> tuple[Path, Plan, dict[str, Any], dict[str, Any]]:
+def prepared(spec: str, given: list[str]) -> Prepared:
     """Spec, plan, resolved parameters and build parameters; every problem of them at once."""
     from proctor.cli import parse_settings
     from proctor.plan.compile import compile
@@ -244,7 +270,7 @@ def _spec_path(spec: str) -> Path:
     return spec_path(spec)
 
 
-def _bind(home: Home, plan: Plan, params: dict[str, Any], given: list[str]) -> dict[str, str]:
+def bind_mounts(home: Home, plan: Plan, params: dict[str, Any], given: list[str]) -> dict[str, str]:
     """The mounts that are bound for this run; whatever is not on this machine ends it here."""
     from proctor.cli import parse_settings
     from proctor.site.home import SourceRefused
@@ -292,8 +318,7 @@ def choose_runtime(console: Console, wanted: str, home: Home, images: set[str]) 
     from proctor.runtime.choose import choose
 
     try:
-        local = home.profile().images
-        runtime, reason = choose(wanted, home.path, images, console.print, local)
+        runtime, reason = choose(wanted, home.path, images, console.print, home.images())
     except (EngineError, RequestRefused, ValueError) as error:
         give_up(str(error))
     console.print(f"Runtime   {runtime.name}: {reason}", soft_wrap=True, highlight=False)
@@ -356,7 +381,7 @@ def _signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _create(home: Home) -> None:
+def create(home: Home) -> None:
     """Make the home; one in which the services could not start is refused before all else, and so
     is a profile that cannot be used."""
     from proctor.site.postgres import check_folder

@@ -4,6 +4,7 @@
 
     pipelines.json   the pipelines: name -> spec file and build parameters
     site.yaml        what the owner allows and provides (profile.py)
+    trusted.json     what a data site's person has agreed to (trust.py)
     hooks/notify     the owner's program that hears of questions and answers (notify.py)
     plans/           plans by digest            runs/      records, summaries, published files
     artifacts/       outputs of steps           work/      scratch of running attempts
@@ -28,6 +29,7 @@ from proctor_steps.contract import write_atomically
 
 if TYPE_CHECKING:
     from proctor.site.profile import Profile
+    from proctor.site.trust import Trust
 
 HOME_VARIABLE = "PROCTOR_HOME"
 RUNTIME_VARIABLE = "PROCTOR_RUNTIME"
@@ -177,6 +179,25 @@ class Home:
             return read_profile(self.path / PROFILE_FILE)
         except ProfileErrors as errors:
             raise HomeError(str(errors)) from errors
+
+    def images(self) -> dict[str, str]:
+        """What is run here for images of specs: as the profile says, else as was agreed to.
+
+        Raises:
+            HomeError: one of the two files cannot be used.
+        """
+        trusted = self.trust()
+        return {**(trusted.images if trusted else {}), **self.profile().images}
+
+    def trust(self) -> Trust | None:
+        """What was agreed to at a data site; ``None`` where the home is not run as one.
+
+        Raises:
+            HomeError: the file cannot be read.
+        """
+        from proctor.site import trust
+
+        return trust.read(self)
 
     def has_secret(self, name: str) -> bool:
         """Whether the site's owner has put a secret file of that name into ``secrets/``."""
