@@ -10,6 +10,8 @@ from proctor_steps.stage import Stage, main
 _MODULES = {
     "dataset fetch": "dataset.fetch",
     "dataset filter-coco": "dataset.filter_coco",
+    "dataset inventory": "dataset.inventory",
+    "dataset catalogue": "dataset.catalogue",
     "model fetch": "model.fetch",
     "subjects list": "dataset.subjects",
     "sut serve": "sut.serve",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ RunStage = Callable[..., tuple[Result, Path]]
 def run_stage(tmp_path: Path) -> RunStage:
     """Call with a stage and its parameters: the result, and the folder of its one output.
 
-    ``attempt`` names the folders; the same one again keeps the output as it was left.
+    ``attempt`` names the folders; the same one again keeps the output as it was left. An input with
+    cells is a mapping of them.
     """
 
     def run(
         stage: Stage[Any],
         params: dict[str, Any],
         *,
-        inputs: dict[str, Path] | None = None,
+        inputs: Mapping[str, Path | Mapping[str, Path]] | None = None,
         cache: Path | None = None,
         secret: Path | None = None,
         attempt: str = "1",
@@ -35,7 +36,12 @@ def run_stage(tmp_path: Path) -> RunStage:
         step.mkdir(exist_ok=True)
         out.mkdir(exist_ok=True)
         mounts = [Mount(name=name, kind="output", path=str(out))]
-        mounts += [Mount(name=n, kind="input", path=str(p)) for n, p in (inputs or {}).items()]
+        for given, place in (inputs or {}).items():
+            cells = {"": place} if isinstance(place, Path) else place
+            mounts += [
+                Mount(name=given, kind="input", path=str(path), cell=cell)
+                for cell, path in cells.items()
+            ]
         if cache:
             cache.mkdir(exist_ok=True)
             mounts.append(Mount(name="cache", kind="cache", path=str(cache)))

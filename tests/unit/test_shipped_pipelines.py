@@ -15,12 +15,13 @@ from proctor.shipped import find_spec, shipped
 from proctor.spec.load import load_pipeline
 from proctor_steps.__main__ import STAGES
 
-NAMES = ("demo", "demo-endpoint", "yolo-coco")
+NAMES = ("demo", "demo-endpoint", "site-inventory", "yolo-coco")
 WHOLE = ("demo", "yolo-coco")  # from data to package
 IMAGES = {"proctor/steps", "proctor/sut-onnxruntime", "proctor/sut-openvino", "proctor/sut-torch"}
 GIVEN: dict[str, dict[str, JsonValue]] = {
     "demo": {},
     "demo-endpoint": {},
+    "site-inventory": {},
     "yolo-coco": {
         "images_uri": "https://example.org/val2017.zip",
         "annotations_uri": "s3://coco/annotations/",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 HOME_FOLDER = ".proctor"  # in the output folder
 # The mounts that --data and --labels stand for: MedPerf's names, and shorter ones.
 DATA_MOUNTS, LABELS_MOUNTS = ("data_path", "data"), ("labels_path", "labels")
+EXAMPLE_SUBJECTS = 12
 _SIGNS = {"good": ("✓", "green"), "unknown": ("?", "yellow"), "bad": ("✗", "bold red")}
 
 
@@ -36,6 +38,7 @@ def register(app: typer.Typer) -> None:
         help="For a data site: prepare data as a committee's spec says.", no_args_is_help=True
     )
     group.command(name="run")(run_site)
+    group.command(name="example")(example)
     app.add_typer(group, name="site")
 
 
@@ -74,6 +77,25 @@ def run_site(
     done = commands.carry_out(console, place, kind, (path, plan, params, build), bound, way)
     _tell_results(console, place, plan, output)
     raise typer.Exit(0 if done else FAILED)
+
+
+def example(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="a new folder for it")],
+) -> None:
+    """Lay out data of twelve made-up subjects, to try `site run` with."""
+    from proctor.runtime.host import steps_package
+
+    if folder.exists() and any(folder.iterdir()):
+        give_up(f"{folder} is there and not empty; name a new folder")
+    with zipfile.ZipFile(steps_package() / "embedded" / "digits" / "scenes.zip") as scenes:
+        for number, name in enumerate(sorted(scenes.namelist())):
+            place = folder / "data" / f"subject-{number % EXAMPLE_SUBJECTS + 1:02}"
+            place.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(scenes.read(name))
+    typer.echo(f"{EXAMPLE_SUBJECTS} subjects are in {folder / 'data'}. Now give:")
+    typer.echo(
+        f"  proctor site run site-inventory --data {folder / 'data'} --output {folder / 'out'}"
+    )
 
 
 def _places(plan: Plan, data: Path, labels: Path | None) -> list[str]:
