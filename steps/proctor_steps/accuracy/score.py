@@ -27,7 +27,8 @@ def run(params: Params, io: StepIO) -> None:
     """Score, compare with the round's target, write the output ``score``."""
     logs, dataset = io.input("logs"), io.input("dataset")
     benchmark = benchmarks.get(params.benchmark)
-    rules = rounds.load(params.round).benchmark(params.benchmark)
+    round_ = rounds.load(params.round)
+    rules = round_.benchmark(params.benchmark)
     about = _about(io)
     samples = benchmark.samples(dataset)
     io.progress(0, samples, "samples", "reading the accuracy log")
@@ -45,7 +46,7 @@ def run(params: Params, io: StepIO) -> None:
         "expected_samples": samples,
         "entries": read.entries,
         "duplicates": read.duplicates,
-        **_target(scored, rules),
+        **_target(scored, round_.targets(params.benchmark, scored.metric)),
     }
     _write(io, scored, figures)
     _tell(io, rules, figures)
@@ -74,12 +75,11 @@ def _about(io: StepIO) -> LoadgenRun | None:
     return about
 
 
-def _target(scored: Score, rules: BenchmarkRules | None) -> dict[str, Any]:
+def _target(scored: Score, wanted: dict[str, float]) -> dict[str, Any]:
     """``target`` is the lowest of the round's: below it there is nothing to submit."""
-    if rules is None:
+    if not wanted:
         return {"target": None, "met": None, "targets": {}}
-    wanted = {name: rules.accuracy.fraction(name) for name in rules.accuracy.targets}
-    target = wanted[rules.accuracy.lowest]
+    target = min(wanted.values())
     return {
         "target": target,
         "met": scored.value >= target,
@@ -97,20 +97,20 @@ def _tell(io: StepIO, rules: BenchmarkRules | None, figures: dict[str, Any]) -> 
             "accuracy target to meet",
         )
         return
-    if not figures["met"]:
+    if figures["met"] is False:
         io.find(
             "accuracy_target",
             "warning",
             f"{figures['metric']} is {figures['value']:.5f}, the round asks for "
-            f"{figures['target']:.5f} ({rules.accuracy.lowest})",
+            f"{figures['target']:.5f} ({next(iter(figures['targets']))})",
             "accuracy.txt",
         )
-    if figures["samples"] != rules.dataset_samples:
+    whole = rules.dataset_samples.value
+    if whole is not None and figures["samples"] != whole:
         io.find(
             "dataset_size",
             "warning",
-            f"{figures['samples']} samples were scored, the round's dataset has "
-            f"{rules.dataset_samples}",
+            f"{figures['samples']} samples were scored, the round's dataset has {whole}",
             "accuracy.json",
         )
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proctor_steps.benchmarks.base import Array
-from proctor_steps.rounds import Scenario
+from proctor_steps.rounds import LoadgenScenario
 from proctor_steps.stage import StepError
 from proctor_steps.sut.local import LocalSut
 
@@ -60,7 +60,7 @@ class _Waiter:
             raise StepError(f"the model gave no answer within {_PATIENCE_S:g} s")
 
 
-def warm_up(sut: LocalSut, scenario: Scenario, seconds: float) -> None:
+def warm_up(sut: LocalSut, scenario: LoadgenScenario, seconds: float) -> None:
     """Queries through the very path that will be timed, for ``seconds``, at least two.
 
     Raises:
@@ -70,7 +70,7 @@ def warm_up(sut: LocalSut, scenario: Scenario, seconds: float) -> None:
         _repeat(trial, seconds, at_least=2)
 
 
-def calibrate(sut: LocalSut, scenario: Scenario, seconds: float) -> Calibration:
+def calibrate(sut: LocalSut, scenario: LoadgenScenario, seconds: float) -> Calibration:
     """Measure for about ``seconds``.
 
     Raises:
@@ -91,7 +91,7 @@ def calibrate(sut: LocalSut, scenario: Scenario, seconds: float) -> Calibration:
 class _Trial:
     """Queries of the scenario's size over a few samples, outside LoadGen."""
 
-    def __init__(self, sut: LocalSut, scenario: Scenario) -> None:
+    def __init__(self, sut: LocalSut, scenario: LoadgenScenario) -> None:
         chunks = _OFFLINE_CHUNKS * max(1, sut.workers)
         self.size = _QUERY.get(scenario, chunks * sut.batch)
         self._sut, self._waiter = sut, _Waiter()

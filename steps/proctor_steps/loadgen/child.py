@@ -27,7 +27,7 @@ from proctor_steps.loadgen.calibrate import Calibration, calibrate, warm_up
 from proctor_steps.loadgen.log import Mode
 from proctor_steps.loadgen.pulse import Phase, Pulse
 from proctor_steps.loadgen.settings import Wanted
-from proctor_steps.rounds import Scenario
+from proctor_steps.rounds import LoadgenScenario
 from proctor_steps.stage import OUT_OF_MEMORY, DataError, StepError, StepFailure
 from proctor_steps.sut import base
 from proctor_steps.sut.endpoint_backend import Endpoint, Service
@@ -50,7 +50,7 @@ class Job(BaseModel):
     benchmark: str
     backend: str | None
     endpoint: Service | None
-    scenario: Scenario
+    scenario: LoadgenScenario
     mode: Mode
     round: str
     performance_seconds: float
@@ -180,7 +180,7 @@ def _batch(job: Job, task: Task, backend: base.Backend, workers: int, name: str)
     return chosen
 
 
-def _suiting(scenario: Scenario, workers: int) -> int:
+def _suiting(scenario: LoadgenScenario, workers: int) -> int:
     """Offline: a few samples at a time take a tenth less work each on small models, more of them
     no less. MultiStream: every worker gets its share of a query."""
     share = -(-_SAMPLES_PER_QUERY // max(1, workers))
@@ -219,13 +219,13 @@ def _wanted(job: Job, task: Task, calibration: Calibration | None) -> Wanted:
     if calibration:
         qps, latency = calibration.qps, calibration.latency_ms
     if job.scenario == "Server":
-        limit = rules.latency_limits_ms.get("Server") if rules else None
+        limit = rules.limit_ms("Server") if rules else None
         latency = job.server_target_latency_ms or limit or _SERVER_LATENCY_MS
     by_rate = job.scenario in ("Server", "Offline")
     performance = job.mode == "performance"
     asked = job.performance_seconds
-    shorter = performance and asked != round_.min_duration_s
-    few = rules is not None and task.count < rules.performance_samples
+    shorter = performance and asked != round_.min_duration_s.value
+    few = rules is not None and task.count < (rules.performance_samples.value or 0)
     return Wanted(
         min_duration_s=asked if shorter else None,
         min_query_count=settings.min_queries(rules, job.scenario, job.mode, job.min_query_count),

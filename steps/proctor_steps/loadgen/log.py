@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from proctor_steps.rounds import Scenario
+from proctor_steps.rounds import LoadgenScenario
 from proctor_steps.stage import DataError
 
 SUMMARY = "mlperf_log_summary.txt"
@@ -101,7 +101,7 @@ class LoadgenRun(_Record):
 
     benchmark: str
     round: str
-    scenario: Scenario
+    scenario: LoadgenScenario
     mode: Mode
     valid: bool | None
     official: bool
@@ -136,9 +136,9 @@ class Detail:
         return _MODES[self.values["effective_test_mode"]]
 
     @property
-    def scenario(self) -> Scenario:
+    def scenario(self) -> LoadgenScenario:
         """The scenario that ran."""
-        made: Scenario = self.values["effective_scenario"]
+        made: LoadgenScenario = self.values["effective_scenario"]
         return made
 
     @property

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 
 from proctor_steps.accuracy import log as accuracy_log
 from proctor_steps.loadgen import log
-from proctor_steps.loadgen.log import Detail, LoadgenRun, Rule
-from proctor_steps.rounds import BenchmarkRules, Round, ScenarioRules
+from proctor_steps.loadgen.log import Detail, LoadgenRun, Percentile, Rule
+from proctor_steps.rounds import BenchmarkRules, Figure, Round, ScenarioRules
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Case:
     def in_round(self) -> bool:
         """Whether the round has this benchmark in this scenario."""
         return self.benchmark is not None and self.benchmark.has(self.detail.scenario)
+
+    def percentile(self) -> Percentile | None:
+        """The latency percentile that counts in the scenario, where the round's is known."""
+        wanted = self.scenario.percentile.value
+        return None if wanted is None else self.detail.percentile(wanted)
 
 
 def judge(folder: Path, round_: Round, name: str, sut: dict[str, JsonValue]) -> LoadgenRun:
@@ -64,7 +70,7 @@ def judge(folder: Path, round_: Round, name: str, sut: dict[str, JsonValue]) -> 
         duration_s=detail.duration_s if performance else detail.elapsed_s,
         metric=detail.metric() if performance else None,
         latency_ns=detail.latency_ns() if performance else {},
-        percentile=detail.percentile(case.scenario.percentile) if performance else None,
+        percentile=case.percentile() if performance else None,
         settings={kind: detail.settings(kind) for kind in ("requested", "effective")},
         rules=rules,
         loadgen_version=detail.version,
@@ -110,6 +116,11 @@ def _rule(name: str, met: bool | None, required: JsonValue, found: JsonValue, te
     return Rule(rule=name, met=met, required=required, found=found, message=text)
 
 
+def _unknown(name: str, figure: Figure[Any], found: JsonValue, text: str) -> Rule:
+    """Not judged: the round's data do not have the figure."""
+    return _rule(name, None, None, found, f"{text}, which is not known: {figure.why}")
+
+
 def _benchmark_in_round(case: Case) -> Iterator[Rule]:
     known = sorted(case.round.benchmarks)
     text = f"{case.name} must be a benchmark of round {case.round.round}"
@@ -119,34 +130,40 @@ def _benchmark_in_round(case: Case) -> Iterator[Rule]:
 def _scenario_in_round(case: Case) -> Iterator[Rule]:
     if case.benchmark is None:
         return
-    known = sorted({s for some in case.benchmark.scenarios.values() for s in some})
+    known = sorted({s for kind in case.benchmark.scenarios for s in case.benchmark.allowed(kind)})
     text = f"the round must have {case.name} in the scenario {case.detail.scenario}"
     yield _rule("scenario_in_round", case.in_round, list(known), case.detail.scenario, text)
 
 
 def _loadgen_version(case: Case) -> Iterator[Rule]:
-    found, wanted = case.detail.version, case.round.loadgen_versions
+    name, found, wanted = "loadgen_version", case.detail.version, case.round.loadgen_versions.value
     text = f"LoadGen must be a release with the settings of round {case.round.round}"
-    yield _rule("loadgen_version", found in wanted, list(wanted), found, text)
+    if wanted is None:
+        yield _unknown(name, case.round.loadgen_versions, found, text)
+    else:
+        yield _rule(name, found in wanted, list(wanted), found, text)
 
 
 def _seeds(case: Case) -> Iterator[Rule]:
-    seeds = case.round.seeds
-    for name, wanted in seeds.model_dump().items():
+    for name, seed in case.round.seeds.items():
         found = case.detail.values.get(f"effective_{name}_rng_seed")
         text = f"the {name} seed must be the round's"
-        yield _rule(f"seed_{name}", found == wanted, wanted, found, text)
+        if seed.value is None:
+            yield _unknown(f"seed_{name}", seed, found, text)
+        else:
+            yield _rule(f"seed_{name}", found == seed.value, seed.value, found, text)
 
 
 def _dataset_size(case: Case) -> Iterator[Rule]:
     if case.benchmark is None:
         return
-    found, wanted = (
-        case.detail.values.get("qsl_reported_total_count"),
-        case.benchmark.dataset_samples,
-    )
+    size = case.benchmark.dataset_samples
+    found = case.detail.values.get("qsl_reported_total_count")
     text = "the run must use the benchmark's whole dataset"
-    yield _rule("dataset_size", found == wanted, wanted, found, text)
+    if size.value is None:
+        yield _unknown("dataset_size", size, found, text)
+    else:
+        yield _rule("dataset_size", found == size.value, size.value, found, text)
 
 
 def _no_audit(case: Case) -> Iterator[Rule]:
@@ -183,7 +200,13 @@ def _validity(case: Case) -> Iterator[Rule]:
 
 
 def _min_duration(case: Case) -> Iterator[Rule]:
-    wanted, found = case.round.min_duration_s, case.detail.duration_s
+    minimum = (case.benchmark and case.benchmark.min_duration_s) or case.round.min_duration_s
+    wanted, found = minimum.value, case.detail.duration_s
+    if wanted is None:
+        yield _unknown(
+            "min_duration", minimum, found, "the run must last as long as the round asks"
+        )
+        return
     configured = float(case.detail.values.get("effective_min_duration_ms", 0)) / 1000
     met = (
         found >= wanted
@@ -201,21 +224,28 @@ def _min_duration(case: Case) -> Iterator[Rule]:
 
 def _min_queries(case: Case) -> Iterator[Rule]:
     detail = case.detail
+    least, found, what = case.scenario.min_query_count, detail.queries, "queries"
     if detail.scenario == "Offline":
-        wanted = case.benchmark.offline_min_samples if case.benchmark else 1
-        found, what = detail.samples, "samples"
-    else:
-        wanted, found, what = case.scenario.min_query_count, detail.queries, "queries"
+        own = case.benchmark.offline_min_samples if case.benchmark else None
+        least, found, what = own or least, detail.samples, "samples"
+    wanted = least.value
+    if wanted is None:
+        yield _unknown("min_queries", least, found, f"the run must have the least number of {what}")
+        return
     met = found >= wanted and bool(detail.values["result_min_queries_met"])
     text = f"the run must have at least {wanted} {what}"
     yield _rule("min_queries", met, wanted, found, text)
 
 
 def _samples_per_query(case: Case) -> Iterator[Rule]:
-    wanted = case.scenario.samples_per_query
-    if wanted is None:
-        return
+    if case.detail.scenario == "Offline":
+        return  # the query holds what the run holds, see min_queries
+    wanted = case.scenario.samples_per_query.value
     found = case.detail.values.get("effective_samples_per_query")
+    if wanted is None:
+        text = "a query must hold the round's number of samples"
+        yield _unknown("samples_per_query", case.scenario.samples_per_query, found, text)
+        return
     text = f"a query must hold {wanted} sample(s)"
     yield _rule("samples_per_query", found == wanted, wanted, found, text)
 
@@ -223,16 +253,21 @@ def _samples_per_query(case: Case) -> Iterator[Rule]:
 def _performance_samples(case: Case) -> Iterator[Rule]:
     if case.benchmark is None:
         return
-    wanted = case.benchmark.performance_samples
+    wanted = case.benchmark.performance_samples.value
     found = int(case.detail.values.get("effective_performance_sample_count", 0))
     # LoadGen takes the setting without asking whether the dataset has as many.
     found = min(found, int(case.detail.values.get("qsl_reported_total_count", 0)))
+    if wanted is None:
+        text = "the round's number of different samples must be in memory"
+        name = "performance_sample_count"
+        yield _unknown(name, case.benchmark.performance_samples, found, text)
+        return
     text = f"at least {wanted} different samples must be in memory"
     yield _rule("performance_sample_count", found >= wanted, wanted, found, text)
 
 
 def _early_stopping(case: Case) -> Iterator[Rule]:
-    if not case.scenario.early_stopping:
+    if case.scenario.early_stopping.value is False:
         return
     found = bool(case.detail.values["early_stopping_met"])
     said = " ".join(str(case.detail.values.get("early_stopping_result", "")).split())
@@ -244,7 +279,13 @@ def _percentile(case: Case) -> Iterator[Rule]:
     if case.detail.scenario == "Offline":
         return
     found = 100 * float(case.detail.values.get("effective_target_latency_percentile", 0))
-    wanted = case.scenario.percentile
+    own = case.benchmark.percentile.get(case.detail.scenario) if case.benchmark else None
+    figure = own or case.scenario.percentile
+    wanted = figure.value
+    if wanted is None:
+        text = "the latency that counts must be the round's percentile"
+        yield _unknown("percentile", figure, round(found, 6), text)
+        return
     text = f"the latency that counts must be the {wanted:g}th percentile"
     yield _rule("percentile", abs(found - wanted) < 1e-6, wanted, round(found, 6), text)
 
@@ -253,8 +294,8 @@ def _latency_bound(case: Case) -> Iterator[Rule]:
     if case.detail.scenario != "Server":
         return
     bound_ns = float(case.detail.values.get("effective_target_latency_ns", 0))
-    limit_ms = case.benchmark.latency_limits_ms.get("Server") if case.benchmark else None
-    found = case.detail.percentile(case.scenario.percentile)
+    limit_ms = case.benchmark.limit_ms("Server") if case.benchmark else None
+    found = case.percentile()
     found_ms = found.value_ns / 1e6 if found else None
     allowed_ms = bound_ns / 1e6 if limit_ms is None else min(limit_ms, bound_ns / 1e6)
     met = (
@@ -263,7 +304,7 @@ def _latency_bound(case: Case) -> Iterator[Rule]:
         and (limit_ms is None or bound_ns <= limit_ms * 1e6)
         and bool(case.detail.values.get("result_perf_constraints_met", True))
     )
-    text = f"the {case.scenario.percentile:g}th percentile of latency must be within the bound"
+    text = f"the {found.name if found else 'percentile'} of latency must be within the bound"
     if limit_ms is None:
         text += f"; the round sets none here, the run's own of {bound_ns / 1e6:g} ms is used"
     elif bound_ns > limit_ms * 1e6:

@@ -18,7 +18,7 @@ from proctor_steps.loadgen import limits, rules, watch
 from proctor_steps.loadgen.child import Job, Outcome
 from proctor_steps.loadgen.log import LoadgenRun, Mode
 from proctor_steps.loadgen.pulse import Beat, Phase, Pulse
-from proctor_steps.rounds import Scenario
+from proctor_steps.rounds import LoadgenScenario
 from proctor_steps.stage import BY_HAND, DataError, Stage, StageParams, StepError, StepIO
 from proctor_steps.sut.base import BackendName
 from proctor_steps.sut.endpoint_backend import Service
@@ -37,7 +37,7 @@ class Params(StageParams):
     backend: BackendName | None = Field(
         default=None, description="sut local: onnxruntime, openvino or torch"
     )
-    scenario: Scenario = Field(description="SingleStream, MultiStream, Server or Offline")
+    scenario: LoadgenScenario = Field(description="SingleStream, MultiStream, Server or Offline")
     mode: Mode = Field(description="accuracy or performance")
     round: str = Field(default="v6.1", description="MLPerf round whose rules are checked")
     performance_seconds: float = Field(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from proctor_steps.loadgen.log import Mode
-from proctor_steps.rounds import BenchmarkRules, Scenario
+from proctor_steps.rounds import BenchmarkRules, LoadgenScenario
 from proctor_steps.stage import StepError
 
 USER_CONF = "user.conf"
@@ -58,26 +58,28 @@ SERVER_QUERIES = 600
 
 
 def min_queries(
-    rules: BenchmarkRules | None, scenario: Scenario, mode: Mode, given: int
+    rules: BenchmarkRules | None, scenario: LoadgenScenario, mode: Mode, given: int
 ) -> int | None:
     """The minimum that user.conf must set: LoadGen has none of its own for some benchmarks."""
     if given:
         return given
     if rules and scenario == "Offline" and mode == "performance":
-        return rules.offline_min_samples
+        return rules.offline_min_samples.value if rules.offline_min_samples else None
     if scenario == "Server" and mode == "performance":
         return SERVER_QUERIES
     return None
 
 
-def write_user_conf(path: Path, key: str, scenario: Scenario, wanted: Wanted) -> None:
+def write_user_conf(path: Path, key: str, scenario: LoadgenScenario, wanted: Wanted) -> None:
     """Write user.conf. Blanks around ``=`` are not optional: without them a line has no effect."""
     lines = [f"# {key}, {scenario}: what differs from LoadGen's embedded mlperf.conf"]
     lines += [f"{key}.{scenario}.{k} = {_number(v)}" for k, v in wanted.lines().items()]
     path.write_text("".join(line + "\n" for line in lines), encoding="ascii")
 
 
-def make(loadgen: Any, conf: Path, key: str, scenario: Scenario, mode: Mode, wanted: Wanted) -> Any:
+def make(
+    loadgen: Any, conf: Path, key: str, scenario: LoadgenScenario, mode: Mode, wanted: Wanted
+) -> Any:
     """LoadGen's TestSettings. Once per process: a second FromConfig loses the embedded settings.
 
     Raises:
@@ -105,7 +107,7 @@ def log_settings(loadgen: Any, folder: Path) -> Any:
     return made
 
 
-def _check(settings: Any, scenario: Scenario, wanted: Wanted) -> None:
+def _check(settings: Any, scenario: LoadgenScenario, wanted: Wanted) -> None:
     fields = _FIELDS | _TARGETS[scenario]
     for key, value in wanted.lines().items():
         field, factor = fields[key]

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from proctor_steps import rounds
 from proctor_steps.contract import Finding
 from proctor_steps.report.evidence import Evidence, Rule, Run, Score
-from proctor_steps.rounds import BenchmarkRules
+from proctor_steps.rounds import BenchmarkRules, Scenarios
 
 # The finding that the accuracy was held against nothing; it is told, not missed.
 NO_TARGET = "no_accuracy_target"
@@ -71,7 +71,7 @@ def judge(found: Evidence, benchmark: str = "", round_: str = "v6.1") -> Verdict
 def unchecked(benchmark: str, round_: str) -> list[str]:
     """What nobody has looked at, so that "every rule that was checked" is not read as "all"."""
     rules = rounds.load(round_).benchmark(benchmark) if benchmark else None
-    tests = ", ".join(rules.compliance_tests) if rules else ""
+    tests = ", ".join(rules.compliance.value or ()) if rules else ""
     return [
         f"MLPerf's compliance runs{f' ({tests})' if tests else ''}",
         "whether the system's description is true",
@@ -143,16 +143,22 @@ def _round_findings(
         yield _finding("benchmark_in_round", text)
     if rules is None:
         return
+    whole = rules.dataset_samples.value
     for scenario, score in found.scores.items():
-        if score.samples != rules.dataset_samples and "dataset_size" not in told:
-            text = f"{score.samples} samples scored; the dataset has {rules.dataset_samples}"
+        if whole not in (None, score.samples) and "dataset_size" not in told:
+            text = f"{score.samples} samples scored; the dataset has {whole}"
             yield _finding("dataset_size", text, scenario)
-    wanted = [set(scenarios) for scenarios in rules.scenarios.values()]
-    absent = [sorted(str(n) for n in need - set(found.performance)) for need in wanted]
+    absent = [_absent(rules.required(kind), found) for kind in rules.scenarios]
     if absent and all(absent):
         fewest = min(absent, key=len)
         text = f"the closed division wants {_listed(fewest)} as well"
         yield _finding("required_scenarios", text)
+
+
+def _absent(required: Scenarios, found: Evidence) -> list[str]:
+    """Required scenarios that were not measured; ``Server or Interactive`` where one will do."""
+    there = set(found.performance)
+    return sorted(" or ".join(one_of) for one_of in required if not there & set(one_of))
 
 
 def _run_findings(scenario: str, run: Run) -> Iterable[Finding]:

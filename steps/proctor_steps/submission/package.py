@@ -137,20 +137,21 @@ def _missing(scenario: str, found: Evidence) -> list[str]:
 
 def _benchmark_folder(params: Params, found: Evidence, scenarios: list[str], io: StepIO) -> str:
     """The round's name for the accuracy that was reached: ``yolo-99`` or ``yolo-95``."""
-    rules = rounds.load(params.round).benchmark(params.benchmark)
-    if rules is None:
+    round_ = rounds.load(params.round)
+    if round_.benchmark(params.benchmark) is None:
         text = (
             f"{params.benchmark} is no benchmark of {params.round}: MLCommons takes no such result"
         )
         io.find("benchmark_in_round", "warning", text, "package")
         return params.benchmark
-    targets = {name: rules.accuracy.fraction(name) for name in rules.accuracy.targets}
+    metric = found.scores[scenarios[0]].metric
+    targets = round_.targets(params.benchmark, metric)
     reached = min(found.scores[scenario].value or 0.0 for scenario in scenarios)
     met = [name for name, target in targets.items() if reached >= target]
     if not met:
         text = f"accuracy {verdict.percent(reached)} reaches none of the targets {targets}"
         io.find("accuracy_target", "warning", text, "package")
-    return max(met, key=lambda name: targets[name]) if met else rules.accuracy.lowest
+    return met[-1] if met else next(iter(targets), params.benchmark)
 
 
 def _framework(sut: dict[str, JsonValue]) -> str:
@@ -171,8 +172,9 @@ def _system(params: Params, found: Evidence, io: StepIO) -> dict[str, JsonValue]
     frameworks = {_framework(r.sut) for r in found.performance.values() if r.sut.get("backend")}
     known["framework"] = ", ".join(sorted(frameworks))
     rules = rounds.load(params.round).benchmark(params.benchmark)
-    if rules is not None and len(rules.scenarios) == 1:
-        known["system_type"] = next(iter(rules.scenarios))
+    kinds = {kind for kind in rules.scenarios if "," not in kind} if rules is not None else ()
+    if len(kinds) == 1:
+        known["system_type"] = next(iter(kinds))
     fixed = {"division", "submitter"} & params.system.keys()
     if any(params.system[key] != known[key] for key in fixed):
         raise DataError(

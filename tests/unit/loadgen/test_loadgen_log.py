@@ -187,8 +187,10 @@ def test_the_latency_bound_of_server(changed: dict[str, Any], full: Callable[...
     round_ = rounds.load("v6.1")
     if limit:
         data = round_.model_dump(mode="json")
-        data["benchmarks"]["yolo"]["latency_limits_ms"] = {"Server": limit}
-        data["benchmarks"]["yolo"]["scenarios"]["edge"].append("Server")
+        figure = {"stated": {"policy": limit}, "in_force": "policy"}
+        data["benchmarks"]["yolo"]["latency"] = {"Server": {"latency_ms": figure}}
+        edge = {"stated": {"policy": ["Server"]}, "in_force": "policy"}
+        data["benchmarks"]["yolo"]["scenarios"]["edge"] = edge
         round_ = rounds.Round.model_validate(data)
         good = judge(
             full("Server", {"effective_target_latency_ns": 15_000_000}), round_, "yolo", {}

@@ -16,12 +16,13 @@ def test_v6_1_has_yolo_as_the_round_published_it() -> None:
     round_ = rounds.load("v6.1")
     yolo = round_.benchmark("yolo")
     assert yolo is not None
-    assert yolo.accuracy.targets == {"yolo-95": 50.730, "yolo-99": 52.866}
-    assert yolo.accuracy.lowest == "yolo-95"
-    assert yolo.accuracy.fraction("yolo-99") == pytest.approx(0.52866)
-    assert (yolo.dataset_samples, yolo.performance_samples, yolo.offline_min_samples) == (
-        1525, 64, 1525,
-    )  # fmt: skip
+    assert yolo is round_.benchmark("yolo-99")
+    assert round_.targets("yolo", "mAP") == {"yolo-95": 0.50730, "yolo-99": 0.52866}
+    assert round_.targets("yolo-99", "mAP") == {"yolo-99": 0.52866}
+    assert yolo.dataset_samples.value == 1525
+    assert yolo.performance_samples.value == 64
+    assert yolo.offline_min_samples is not None
+    assert yolo.offline_min_samples.stated == {"policy": 1525, "checker": 1525}
     assert yolo.has("Offline")
     assert not yolo.has("Server")
 
@@ -31,7 +32,9 @@ def test_the_demo_is_no_benchmark_of_the_round() -> None:
 
 
 def test_the_installed_loadgen_is_one_of_the_rounds() -> None:
-    assert version("mlcommons-loadgen") in rounds.load("v6.1").loadgen_versions
+    versions = rounds.load("v6.1").loadgen_versions.value
+    assert versions is not None
+    assert version("mlcommons-loadgen") in versions
 
 
 def test_an_unknown_round_names_those_there_are() -> None:
