@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -32,7 +33,8 @@ __all__ = [
     "Scenarios",
     "Source",
     "SystemType",
-    "UnknownRound",
+    "UnknownName",
+    "find",
     "load",
     "names",
 ]
@@ -40,13 +42,15 @@ __all__ = [
 _FOLDER = Path(__file__).parent
 
 
-class UnknownRound(StepError):
-    """There is no such round; the message names those there are."""
+class UnknownName(StepError):
+    """There is no such round, or the round has no such benchmark; the nearest names are told."""
 
-    def __init__(self, name: str) -> None:
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        super().__init__(f"no round {name!r}; known: {', '.join(names())}{hint}")
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        names = list(known)
+        lower = {each.lower(): each for each in names}
+        near = difflib.get_close_matches(name.lower(), lower, n=2)
+        hint = f"did you mean {' or '.join(repr(lower[each]) for each in near)}? " if near else ""
+        super().__init__(f"no {what} {name!r}; {hint}known: {', '.join(names)}")
 
 
 def names() -> list[str]:
@@ -59,11 +63,25 @@ def load(name: str) -> Round:
     """The rules of a round.
 
     Raises:
-        UnknownRound: no such round.
+        UnknownName: no such round.
     """
     if name not in names():
-        raise UnknownRound(name)
+        raise UnknownName("round", name, names())
     return parse((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def find(round_: Round, name: str) -> BenchmarkRules:
+    """The rules of a benchmark, by its name, an official folder name or an alias.
+
+    Raises:
+        UnknownName: the round does not have it.
+    """
+    found = round_.benchmark(name)
+    if found is None:
+        folders = (folder for rules in round_.benchmarks.values() for folder in rules.accuracy)
+        known = dict.fromkeys([*round_.benchmarks, *folders])
+        raise UnknownName(f"benchmark of round {round_.round} is called", name, known)
+    return found
 
 
 def parse(text: str) -> Round:
