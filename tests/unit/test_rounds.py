@@ -247,9 +247,9 @@ def test_the_terminal_shows_a_benchmark_with_its_sources() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("show", "v6.2"), "no round 'v6.2'; did you mean 'v6.1' or 'v6.0'? known: v4.0"),
-        (("show", "v6.1", "Yolo99"), "is called 'Yolo99'; did you mean 'yolo-99'"),
-        (("show", "v6.1", "xyz"), "is called 'xyz'; known: yolo,"),
+        (("show", "v6.2"), "there is no round 'v6.2'; did you mean 'v6.1' or 'v6.0'? known: v4.0"),
+        (("show", "v6.1", "Yolo99"), "v6.1 has no benchmark 'Yolo99'; did you mean 'yolo-99'"),
+        (("show", "v6.1", "xyz"), "v6.1 has no benchmark 'xyz'; known: yolo,"),
     ],
 )
 def test_an_unknown_name_is_told_with_the_nearest(arguments: tuple[str, ...], told: str) -> None:

@@ -51,6 +51,7 @@ from proctor.spec.model import (
     SourceRef,
     Step,
 )
+from proctor.spec.submission import derive
 
 OWN_STEPS = "proctor/steps"
 IN = "/proctor/in"
@@ -68,7 +69,7 @@ FUNCTION_SECONDS = 300.0
 REVIEW_SECONDS = 5.0  # between two looks at the files of a review
 NEXT = "next-"  # and a step's id: what follows that one
 
-_FILLED_IN = re.compile(r"\$\{(params|matrix)\.([A-Za-z_][A-Za-z0-9_]*)\}")
+_FILLED_IN = re.compile(r"\$\{(params|matrix|submission)\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def load_plan(path: Path, build_params: Mapping[str, JsonValue] | None = None) -> Plan:
@@ -94,7 +95,10 @@ def compile(pipeline: Pipeline, build_params: Mapping[str, JsonValue] | None = N
     specs = pipeline.params
     build = {name: param for name, param in specs.items() if param.when == "build"}
     values = resolve_params([_param(n, p) for n, p in build.items()], build_params or {})
-    compiler = _Compiler(pipeline, values)
+    submission, problems = derive(pipeline, values)
+    if problems:
+        raise SpecErrors(problems, pipeline.pipeline)
+    compiler = _Compiler(pipeline, values, submission)
     steps = compiler.steps()
     plan = Plan(
         pipeline=pipeline.pipeline,
@@ -149,6 +153,11 @@ def _subject_option(step: Step) -> str:
     return "--subject-subdir" if step.per_subject else ""
 
 
+def _texts(values: JsonValue) -> tuple[str, ...]:
+    """A list's values as the cells of an axis."""
+    return tuple(str(value) for value in values) if isinstance(values, list) else ()
+
+
 def _param(name: str, spec: ParamSpec) -> Param:
     return Param(
         name=name,
@@ -182,9 +191,15 @@ class Cell:
 class _Compiler:
     """Compiles the steps of one pipeline; collects problems and raises them together."""
 
-    def __init__(self, pipeline: Pipeline, build: Mapping[str, JsonValue]) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        build: Mapping[str, JsonValue],
+        submission: Mapping[str, JsonValue],
+    ) -> None:
         self.pipeline = pipeline
         self.build = build
+        self.submission = submission
         self.before = graph.edges(pipeline)
         self.back = graph.back_edges(pipeline)
         self.volumes = Volumes(pipeline)
@@ -240,11 +255,12 @@ class _Compiler:
 
     def _values(self, step: Step, axis: str) -> tuple[str, ...]:
         form = step.matrix[axis]
+        if form.submission:
+            return _texts(self.submission[form.submission])
         if not form.param:
             return form.values
         if self.pipeline.params[form.param].when == "build":
-            chosen = self.build[form.param]
-            return tuple(str(v) for v in chosen) if isinstance(chosen, list) else ()
+            return _texts(self.build[form.param])
         return self.pipeline.params[form.param].choices
 
     # --- one step --------------------------------------------------------------------------------
@@ -493,6 +509,8 @@ class _Compiler:
                     per_subject=item.per_subject,
                 )
                 continue
+            if not self.cells[item.source.step]:
+                continue  # a submission whose division or round asks for none of it
             _, output = self.spec[item.source.step].all_outputs[item.source.output]
             yield Input(
                 name=name,
@@ -510,7 +528,7 @@ class _Compiler:
     def _sources(self, source: SourceRef, id: str, cell: Cell, path: DataPath) -> Iterator[Source]:
         """The source's cells that agree with this cell on the axes that both have."""
         found = list(self._agreeing(source.step, cell))
-        if not found:
+        if not found and self.cells[source.step]:
             message = f"{source.step!r} has no cell for {id}.{cell.name()}"
             self._problem(id, path, message, "give both steps the same axis")
         for other in found:
@@ -619,6 +637,8 @@ class _Compiler:
         def known(match: re.Match[str]) -> JsonValue:
             if match[1] == "matrix":
                 return cell.values[match[2]]
+            if match[1] == "submission":
+                return self.submission[match[2]]
             return self.build.get(match[2], match[0])
 
         whole = _FILLED_IN.fullmatch(text)

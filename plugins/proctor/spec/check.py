@@ -16,6 +16,7 @@ from proctor.spec import (
     check_reviews,
     check_services,
     check_subjects,
+    check_submission,
     graph,
 )
 from proctor.spec.check_params import PARAM_NAME
@@ -245,4 +246,5 @@ RULES = (
     check_params.param_specs,
     check_params.references,
     check_params.matrices,
+    check_submission.submission,
 )

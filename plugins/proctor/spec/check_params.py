@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import JsonValue
 
+from proctor.spec import check_submission, submission
 from proctor.spec.context import Context
 from proctor.spec.document import DataPath
 from proctor.spec.errors import Problem, did_you_mean
@@ -87,11 +88,14 @@ def references(context: Context) -> Iterator[Problem]:
         axes = context.pipeline.steps[int(path[1])].matrix if of_step else {}
         for match in REFERENCE.finditer(text):
             kind, _, name = match[1].partition(".")
-            if kind not in ("params", "matrix") or not name or not match[0].endswith("}"):
-                remedy = "write ${params.NAME} or ${matrix.AXIS}"
+            known = kind in ("params", "matrix", "submission")
+            if not known or not name or not match[0].endswith("}"):
+                remedy = "write ${params.NAME}, ${matrix.AXIS} or ${submission.NAME}"
                 yield context.at(path, f"{match[0]!r} refers to nothing", remedy)
                 continue
-            if kind == "matrix" and name not in axes and path[1] not in context.broken.steps:
+            if kind == "submission":
+                yield from check_submission.reference(context, path, name)
+            elif kind == "matrix" and name not in axes and path[1] not in context.broken.steps:
                 message = f"this step's matrix has no axis {name!r}"
                 remedy = did_you_mean(name, axes)
                 if not of_step:
@@ -120,6 +124,10 @@ def param_references(context: Context) -> Iterator[tuple[DataPath, str]]:
         for name, axis in step.matrix.items():
             if axis.param:
                 yield ("steps", number, "matrix", name), axis.param
+    if context.pipeline.submission:
+        for path, text in submission.texts(context.pipeline.submission):
+            if name := submission.parameter(text):
+                yield path, name
 
 
 def matrices(context: Context) -> Iterator[Problem]:
@@ -133,6 +141,9 @@ def matrices(context: Context) -> Iterator[Problem]:
 
 
 def _axis(context: Context, path: DataPath, axis: Axis) -> Iterator[Problem]:
+    if axis.submission:
+        yield from check_submission.reference(context, path, axis.submission, axis=True)
+        return
     params = context.pipeline.params
     if axis.param in context.broken.params or "params" in context.broken.top:
         return

@@ -28,7 +28,7 @@ _WANTED = {
     "tuple_type": "a list",
     "list_type": "a list",
 }
-_TEXT_OR_LIST = {"command", "after", "target", "else", "services", "send_back_to"}
+_TEXT_OR_LIST = {"command", "after", "target", "else", "services", "send_back_to", "scenarios"}
 _LIMITS = {
     "greater_than_equal": ("at least", "ge"),
     "greater_than": ("over", "gt"),
@@ -120,6 +120,7 @@ _PLACES = {
     "InputSpec": "an input",
     "OutputSpec": "an output",
     "Service": "a service",
+    "Submission": "a submission",
     "Next": "next",
 }
 

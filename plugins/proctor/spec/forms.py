@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema
 from pydantic_core import CoreSchema
 
+# A value that comes from elsewhere: a parameter's choices, or what a submission's round asks for.
+AXIS_REFERENCE = r"^\$\{(params|submission)\.([A-Za-z_][A-Za-z0-9_]*)\}$"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
@@ -93,12 +95,13 @@ def _names(value: Any) -> Any:
 
 
 def axis_form(value: Any) -> Any:
-    """A list, or ``${params.NAME}``, as a mapping."""
+    """A list, ``${params.NAME}`` or ``${submission.NAME}``, as a mapping."""
     if isinstance(value, str):
-        match = re.fullmatch(r"\$\{params\.([A-Za-z_][A-Za-z0-9_]*)\}", value)
+        match = re.fullmatch(AXIS_REFERENCE, value)
         if match is None:
-            raise ValueError(f"{value!r} is no axis|write a list, or ${{params.NAME}}")
-        return {"param": match[1]}
+            remedy = "write a list, ${params.NAME} or ${submission.NAME}"
+            raise ValueError(f"{value!r} is no axis|{remedy}")
+        return {"param" if match[1] == "params" else "submission": match[2]}
     if not isinstance(value, list) or not value:
         raise ValueError("an axis is a list with one value or more|or ${params.NAME}")
     for item in value:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, P
 from proctor.spec.document import DataPath, Document
 from proctor.spec.errors import Position, Problem
 from proctor.spec.forms import (
+    AXIS_REFERENCE,
     TEXT,
     TEXTS,
     Command,
@@ -124,9 +125,10 @@ NextForm = Annotated[
 
 
 class Axis(SpecModel):
-    """One axis of a matrix: a parameter's choices, or values."""
+    """One axis of a matrix: a parameter's choices, what a submission asks for, or values."""
 
     param: str = ""
+    submission: str = ""
     values: tuple[str, ...] = ()
 
 
@@ -134,7 +136,7 @@ AxisForm = Annotated[
     Axis,
     BeforeValidator(axis_form),
     either(
-        {"type": "string", "pattern": r"^\$\{params\.[A-Za-z_][A-Za-z0-9_]*\}$"},
+        {"type": "string", "pattern": AXIS_REFERENCE},
         {"type": "array", "minItems": 1, "items": {"type": ["string", "integer"]}},
     ),
 ]
@@ -296,6 +298,22 @@ class ParamSpec(SpecModel):
     maximum: Number | None = None
 
 
+class Submission(SpecModel):
+    """What the results are to be submitted as, from which follows what has to be run.
+
+    Each is text, or ``${params.NAME}`` of a build parameter. ``scenarios``: which to submit, where
+    not just those that the round requires. ``infer``: scenario -> the measured one that it is
+    inferred from, or ``measured``.
+    """
+
+    benchmark: Text
+    round: Text
+    system_type: Text
+    division: Text
+    scenarios: Names = ()
+    infer: dict[str, Text] = Field(default_factory=dict)
+
+
 class Step(SpecModel):
     """One step: a container, an approval, a review, or MedPerf's dummy."""
 
@@ -365,6 +383,7 @@ class Pipeline(SpecModel):
     title: Text = ""
     description: Text = ""
     params: dict[str, ParamSpec] = Field(default_factory=dict)
+    submission: Submission | None = None
     steps: tuple[Step, ...] = Field(min_length=1)
     services: dict[str, Service] = Field(default_factory=dict)
     schedule: Text = ""

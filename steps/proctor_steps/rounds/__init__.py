@@ -37,20 +37,28 @@ __all__ = [
     "find",
     "load",
     "names",
+    "nearest",
+    "parse",
 ]
 
 _FOLDER = Path(__file__).parent
 
 
 class UnknownName(StepError):
-    """There is no such round, or the round has no such benchmark; the nearest names are told."""
+    """There is no such round, or the round has no such benchmark: ``what``, and a ``remedy``."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
-        names = list(known)
-        lower = {each.lower(): each for each in names}
-        near = difflib.get_close_matches(name.lower(), lower, n=2)
-        hint = f"did you mean {' or '.join(repr(lower[each]) for each in near)}? " if near else ""
-        super().__init__(f"no {what} {name!r}; {hint}known: {', '.join(names)}")
+        self.what = f"{what} {name!r}"
+        self.remedy = nearest(name, known)
+        super().__init__(f"{self.what}; {self.remedy}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to write instead: the nearest of the names that are known, and all of them."""
+    lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), lower, n=2)
+    hint = f"did you mean {' or '.join(repr(lower[each]) for each in near)}? " if near else ""
+    return f"{hint}known: {', '.join(lower.values())}"
 
 
 def names() -> list[str]:
@@ -66,7 +74,7 @@ def load(name: str) -> Round:
         UnknownName: no such round.
     """
     if name not in names():
-        raise UnknownName("round", name, names())
+        raise UnknownName("there is no round", name, names())
     return parse((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
@@ -80,7 +88,7 @@ def find(round_: Round, name: str) -> BenchmarkRules:
     if found is None:
         folders = (folder for rules in round_.benchmarks.values() for folder in rules.accuracy)
         known = dict.fromkeys([*round_.benchmarks, *folders])
-        raise UnknownName(f"benchmark of round {round_.round} is called", name, known)
+        raise UnknownName(f"{round_.round} has no benchmark", name, known)
     return found
 
 
