@@ -18,6 +18,7 @@ _MODULES = {
     "loadgen run": "loadgen.run",
     "accuracy score": "accuracy.score",
     "report html": "report.html",
+    "submission preflight": "submission.preflight",
     "submission package": "submission.package",
     "medperf subjects": "medperf.subjects",
     "medperf conditions": "medperf.conditions",

@@ -25,6 +25,7 @@ PLANS = ROOT / "tests" / "golden" / "plans"
 GOLDEN = [
     ROOT / "pipeline_specs" / "demo.yaml",
     ROOT / "pipeline_specs" / "yolo-coco.yaml",
+    ROOT / "pipeline_specs" / "yolo-submission.yaml",
     SPECS / "matrix.yaml",
     SPECS / "medperf-line.yaml",
     SPECS / "services.yaml",
@@ -32,6 +33,7 @@ GOLDEN = [
     SPECS / "loop.yaml",
     SPECS / "review.yaml",
     SPECS / "medperf-loop.yaml",
+    SPECS / "submission.yaml",
 ]
 
 
@@ -229,3 +231,60 @@ def test_a_cycle_of_a_thousand_steps() -> None:
     ring = "".join(step(f"s{n}", f", after: s{(n + 1) % 1000}") for n in range(1000))
     with pytest.raises(SpecErrors, match="the steps form a cycle"):
         plan_of(f"steps:\n{ring}")
+
+
+def test_a_submission_gives_axes_and_values() -> None:
+    plan = load_plan(SPECS / "submission.yaml")
+    assert [s.id for s in plan.steps if s.step == "audit"] == [
+        "audit.MultiStream-TEST01",
+        "audit.MultiStream-TEST04",
+        "audit.SingleStream-TEST01",
+        "audit.SingleStream-TEST04",
+    ]
+    accuracy = plan.step("accuracy.SingleStream")
+    assert accuracy.title == "resnet as SingleStream"
+    assert accuracy.command == ("run", "resnet")
+    assert accuracy.params == {
+        "target": "resnet",
+        "note": "of ['SingleStream', 'MultiStream']",
+    }
+    assert plan.step("package").params == {
+        "inferred": {"Offline": "MultiStream"},
+        "tests": ["TEST01", "TEST04"],
+        "round": "v6.1",
+        "system_type": "edge",
+        "division": "closed",
+    }
+
+
+def test_what_an_open_submission_does_not_ask_for_is_no_step() -> None:
+    plan = load_plan(SPECS / "submission.yaml", {"division": "open"})
+    assert {s.step for s in plan.steps} == {"accuracy", "approve", "package"}
+    assert [item.name for item in plan.step("package").inputs] == ["logs"]
+    assert plan.step("accuracy.SingleStream").params["target"] == ""
+    gate = plan.step("approve").gate
+    assert gate is not None
+    assert {source.step for source in gate.evidence} == {
+        "accuracy.MultiStream", "accuracy.SingleStream",
+    }  # fmt: skip
+
+
+def test_an_open_submission_may_have_any_scenarios() -> None:
+    build = {
+        "benchmark": "yolo-99", "division": "open", "scenarios": ["Server"], "offline": "measured",
+    }  # fmt: skip
+    plan = load_plan(SPECS / "submission.yaml", build)
+    assert [s.id for s in plan.steps if s.step == "accuracy"] == ["accuracy.Server"]
+
+
+def test_build_values_that_make_no_submission_are_told_with_their_place() -> None:
+    build = {"scenarios": ["SingleStream", "Server"], "offline": "measured"}
+    with pytest.raises(SpecErrors) as caught:
+        load_plan(SPECS / "submission.yaml", build)
+    told = [str(problem).partition("submission.yaml:")[2] for problem in caught.value.problems]
+    assert told == [
+        "13:14: the closed division asks for MultiStream as well; add it, or leave 'scenarios' out",
+        "13:14: the closed division asks for Offline as well; add it, or leave 'scenarios' out",
+        "13:14: v6.1 has no resnet in the scenario 'Server'; known: SingleStream, MultiStream, "
+        "Offline",
+    ]

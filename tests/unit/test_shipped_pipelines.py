@@ -15,18 +15,20 @@ from proctor.shipped import find_spec, shipped
 from proctor.spec.load import load_pipeline
 from proctor_steps.__main__ import STAGES
 
-NAMES = ("demo", "demo-endpoint", "site-inventory", "yolo-coco")
+NAMES = ("demo", "demo-endpoint", "site-inventory", "yolo-coco", "yolo-submission")
 WHOLE = ("demo", "yolo-coco")  # from data to package
 IMAGES = {"proctor/steps", "proctor/sut-onnxruntime", "proctor/sut-openvino", "proctor/sut-torch"}
+COCO: dict[str, JsonValue] = {
+    "images_uri": "https://example.org/val2017.zip",
+    "annotations_uri": "s3://coco/annotations/",
+    "model_uri": "file:///models/yolo",
+}
 GIVEN: dict[str, dict[str, JsonValue]] = {
     "demo": {},
     "demo-endpoint": {},
     "site-inventory": {},
-    "yolo-coco": {
-        "images_uri": "https://example.org/val2017.zip",
-        "annotations_uri": "s3://coco/annotations/",
-        "model_uri": "file:///models/yolo",
-    },
+    "yolo-coco": COCO,
+    "yolo-submission": COCO,
 }
 PLANS = {name: load_plan(find_spec(name)) for name in NAMES}
 STEPS = [
@@ -109,3 +111,43 @@ def test_yolo_coco_needs_its_sources() -> None:
         assert params[f"{name}_sha256"].default == ""
     assert params["performance_seconds"].default == 600
     assert params["backend"].choices == ("openvino", "onnxruntime", "torch")
+
+
+def before(plan: Plan, id: str) -> set[str]:
+    """Every step that has ended before this one begins."""
+    found: set[str] = set()
+    todo = list(plan.step(id).upstream)
+    while todo:
+        if (other := todo.pop()) not in found:
+            found.add(other)
+            todo += plan.step(other).upstream
+    return found
+
+
+def test_a_submission_fails_early() -> None:
+    """No long run begins before the fields and the accuracy of every scenario are known."""
+    plan = PLANS["yolo-submission"]
+    scenarios = ("SingleStream", "MultiStream", "Offline")
+    assert all("preflight" in before(plan, f"accuracy.{scenario}") for scenario in scenarios)
+    for scenario in scenarios:
+        known = before(plan, f"performance.{scenario}")
+        assert {f"score.{each}" for each in scenarios} <= known
+        assert plan.step(f"score.{scenario}").params["target"] == "yolo-99"
+
+
+def test_a_submission_has_exactly_the_runs_of_its_round() -> None:
+    def runs(**build: JsonValue) -> set[str]:
+        plan = load_plan(find_spec("yolo-submission"), build)
+        return {s.id for s in plan.steps if s.step in ("accuracy", "performance")}
+
+    both = {
+        f"{mode}.{scenario}"
+        for mode in ("accuracy", "performance")
+        for scenario in ("SingleStream", "MultiStream", "Offline")
+    }
+    assert runs() == both
+    assert runs(division="open") == both
+    assert runs(multistream="SingleStream") == {id for id in both if "Multi" not in id}
+    assert runs(multistream="SingleStream", offline="SingleStream") == {
+        id for id in both if "Single" in id
+    }

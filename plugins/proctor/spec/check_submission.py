@@ -17,21 +17,20 @@ def submission(context: Context) -> Iterator[Problem]:
     given = context.pipeline.submission
     if given is None or context.broken.params or "params" in context.broken.top:
         return
-    values: dict[str, JsonValue] = {}
-    sound = True
+    params, values = context.pipeline.params, dict[str, JsonValue]()
+    unsettled: set[str] = set()
     for path, text in texts(given):
+        if "${" not in text:
+            continue
         name = parameter(text)
-        if name or "${" in text:
-            problem = _parameter(context, path, text, name)
-            sound = sound and problem is None
-            if problem:
-                yield problem
-            elif context.pipeline.params[name].required:
-                return  # only who gives the value can say
-            else:
-                values[name] = context.pipeline.params[name].default
-    if sound:
-        yield from derive(context.pipeline, values)[1]
+        problem = _parameter(context, path, text, name)
+        if problem:
+            yield problem
+        values[name] = params[name].default if name in params else ""
+        if problem or params[name].required:  # only who gives the value can say
+            unsettled.add(str(path[1]))
+            values[name] = ""
+    yield from derive(context.pipeline, values, unsettled)[1]
 
 
 def _parameter(context: Context, path: DataPath, text: str, name: str) -> Problem | None:
@@ -43,7 +42,7 @@ def _parameter(context: Context, path: DataPath, text: str, name: str) -> Proble
         message = f"there is no parameter {name!r}"
         return context.at(path, message, did_you_mean(name, params))
     if params[name].when != "build":
-        message = f"the runs of a submission are settled with the plan; {name!r} is known later"
+        message = f"a submission is settled with the plan; {name!r} is known at the run only"
         return context.at(path, message, "give the parameter 'when: build'")
     return None
 

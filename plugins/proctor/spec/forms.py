@@ -164,6 +164,10 @@ class Or:
 
 
 TEXT: dict[str, Any] = {"type": "string"}
+PARAMETER: dict[str, Any] = {
+    "type": "string",
+    "pattern": r"^\$\{params\.[A-Za-z_][A-Za-z0-9_]*\}$",
+}
 TEXTS: dict[str, Any] = {"type": "array", "items": TEXT}
 _NUMBER: dict[str, Any] = {"type": "number", "minimum": 0}
 

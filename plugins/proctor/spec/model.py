@@ -16,6 +16,7 @@ from proctor.spec.document import DataPath, Document
 from proctor.spec.errors import Position, Problem
 from proctor.spec.forms import (
     AXIS_REFERENCE,
+    PARAMETER,
     TEXT,
     TEXTS,
     Command,
@@ -308,8 +309,10 @@ class Submission(SpecModel):
 
     benchmark: Text
     round: Text
-    system_type: Text
-    division: Text
+    system_type: Annotated[
+        Text, either({"enum": ["edge", "datacenter", "datacenter,edge"]}, PARAMETER)
+    ]
+    division: Annotated[Text, either({"enum": ["closed", "open", "network"]}, PARAMETER)]
     scenarios: Names = ()
     infer: dict[str, Text] = Field(default_factory=dict)
 

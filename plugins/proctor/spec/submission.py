@@ -6,7 +6,7 @@ The rules are data of the steps' side (``proctor_steps.rounds``); nothing else o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from pydantic import JsonValue
 
@@ -39,11 +39,12 @@ def parameter(text: str) -> str:
 
 
 def derive(
-    pipeline: Pipeline, values: Mapping[str, JsonValue]
+    pipeline: Pipeline, values: Mapping[str, JsonValue], unsettled: Container[str] = ()
 ) -> tuple[dict[str, JsonValue], list[Problem]]:
     """The values to fill in, and the problems where there is no such submission.
 
-    ``values``: of the build parameters. Both are empty where the spec has no submission.
+    ``values``: of the build parameters. ``unsettled``: keys that are not to be judged. Both results
+    are empty where the spec has no submission.
     """
     if pipeline.submission is None:
         return {}, []
@@ -54,6 +55,7 @@ def derive(
         found = [
             Problem(_place(pipeline, misfit.key), misfit.message, misfit.remedy)
             for misfit in error.misfits
+            if misfit.key not in unsettled
         ]
         return {}, found
     return _values(wish, runs), []
@@ -61,12 +63,11 @@ def derive(
 
 def _wish(submission: Submission, values: Mapping[str, JsonValue]) -> Wish:
     def said(text: str) -> str:
-        name = parameter(text)
-        return str(values[name]) if name else text
+        return str(values[parameter(text)]) if "${" in text else text
 
     scenarios: list[str] = []
     for text in submission.scenarios:
-        value = values[parameter(text)] if parameter(text) else text
+        value = values[parameter(text)] if "${" in text else text
         scenarios += [str(each) for each in value] if isinstance(value, list) else [str(value)]
     return Wish(
         benchmark=said(submission.benchmark),

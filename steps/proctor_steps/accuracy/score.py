@@ -12,8 +12,11 @@ from proctor_steps.accuracy import log
 from proctor_steps.benchmarks import BenchmarkName
 from proctor_steps.benchmarks.base import Score
 from proctor_steps.loadgen.log import LoadgenRun
-from proctor_steps.rounds import BenchmarkRules
-from proctor_steps.stage import DataError, Stage, StageParams, StepIO
+from proctor_steps.rounds import BenchmarkRules, Round
+from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
+
+# What does not count where there is no target to reach, as in the open division.
+_LIFTED = ("accuracy_target", "scenario_in_round")
 
 
 class Params(StageParams):
@@ -21,6 +24,15 @@ class Params(StageParams):
 
     benchmark: BenchmarkName = Field(description="the benchmark that was run")
     round: str = Field(default="v6.1", description="MLPerf round whose target counts")
+    target: str = Field(
+        default="",
+        description="official name, for example yolo-99, whose target has to be reached; default: "
+        "the lowest of the benchmark's, and no more than a finding where it is missed",
+    )
+    stop: bool = Field(
+        default=False,
+        description="fail where a rule is missed, so that no long run is made in vain",
+    )
 
 
 def run(params: Params, io: StepIO) -> None:
@@ -46,7 +58,7 @@ def run(params: Params, io: StepIO) -> None:
         "expected_samples": samples,
         "entries": read.entries,
         "duplicates": read.duplicates,
-        **_target(scored, round_.targets(params.benchmark, scored.metric)),
+        **_target(scored, params, round_),
     }
     _write(io, scored, figures)
     _tell(io, rules, figures)
@@ -54,6 +66,23 @@ def run(params: Params, io: StepIO) -> None:
         "map50": scored.details.get("map50")
     }
     io.progress(samples, samples, "samples", scored.line)
+    if params.stop:
+        _stop(io, params, about)
+
+
+def _stop(io: StepIO, params: Params, about: LoadgenRun | None) -> None:
+    """End here where something found above, or a rule of the accuracy run, stands in the way.
+
+    Raises:
+        DataError: with every such rule.
+    """
+    missed = {f.rule: f.message for f in io.findings if f.severity != "info"}
+    missed = {r.rule: r.message for r in (about.rules if about else ()) if r.met is False} | missed
+    if not params.target:
+        missed = {rule: message for rule, message in missed.items() if rule not in _LIFTED}
+    if missed:
+        lines = "\n".join(f"  {line}" for line in missed.values())
+        raise DataError(f"a result would not be valid, and nothing more is measured:\n{lines}")
 
 
 def _about(io: StepIO) -> LoadgenRun | None:
@@ -75,13 +104,21 @@ def _about(io: StepIO) -> LoadgenRun | None:
     return about
 
 
-def _target(scored: Score, wanted: dict[str, float]) -> dict[str, Any]:
-    """``target`` is the lowest of the round's: below it there is nothing to submit."""
+def _target(scored: Score, params: Params, round_: Round) -> dict[str, Any]:
+    """``target`` is the one asked for, else the lowest: below it there is nothing to submit."""
+    wanted = round_.targets(params.benchmark, scored.metric)
+    if params.target and params.target not in wanted:
+        raise StepError(
+            f"round {round_.round} has no {scored.metric} target of {params.benchmark} under the "
+            f"name {params.target!r}; known: {', '.join(wanted) or 'none'}"
+        )
     if not wanted:
-        return {"target": None, "met": None, "targets": {}}
-    target = min(wanted.values())
+        return {"target": None, "target_of": "", "met": None, "targets": {}}
+    name = params.target or next(iter(wanted))
+    target = wanted[name]
     return {
         "target": target,
+        "target_of": name,
         "met": scored.value >= target,
         "targets": {n: {"target": t, "met": scored.value >= t} for n, t in wanted.items()},
     }
@@ -102,7 +139,7 @@ def _tell(io: StepIO, rules: BenchmarkRules | None, figures: dict[str, Any]) -> 
             "accuracy_target",
             "warning",
             f"{figures['metric']} is {figures['value']:.5f}, the round asks for "
-            f"{figures['target']:.5f} ({next(iter(figures['targets']))})",
+            f"{figures['target']:.5f} ({figures['target_of']})",
             "accuracy.txt",
         )
     whole = rules.dataset_samples.value

@@ -29,8 +29,8 @@ import proctor_steps
 from proctor_steps import contract, rounds
 from proctor_steps.report import verdict
 from proctor_steps.report.evidence import Evidence, gather
-from proctor_steps.stage import DataError, Stage, StageParams, StepIO
-from proctor_steps.submission import archive, documents, system
+from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
+from proctor_steps.submission import archive, documents, inferred, system
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _LOGS = ("mlperf_log_summary.txt", "mlperf_log_detail.txt")
@@ -45,6 +45,17 @@ class Params(StageParams):
     system_name: str = Field(description="the system, as a folder name without blanks")
     benchmark: str = Field(description="benchmark, for example yolo")
     round: str = Field(default="v6.1", description="MLPerf round")
+    submit_as: str = Field(
+        default="",
+        description="official name of the result, for example yolo-99; default: the best whose "
+        "target is reached",
+    )
+    inferred: dict[Literal["MultiStream", "Offline"], Literal["SingleStream", "MultiStream"]] = (
+        Field(
+            default_factory=dict,
+            description="scenarios that are inferred, each with the measured one (edge systems)",
+        )
+    )
     system: dict[str, JsonValue] = Field(
         default_factory=dict, description="fields of the system's description that are known"
     )
@@ -87,10 +98,11 @@ def run(params: Params, io: StepIO) -> None:
             scenario, params.model_dump(), found, judged, io.contract, hashes[scenario]
         )
         _text(folder / "README.md", text)
+    inferred.add(root / "results" / params.system_name / name, params.inferred)
     _documentation(root / "documentation", params, found, io)
     _source(root / "src" / name, io.contract)
     _tell(judged, io)
-    _pack(out, scenarios, hashes, name, io)
+    _pack(out, [*scenarios, *params.inferred], hashes, name, io)
 
 
 def _complete(params: Params, found: Evidence, io: StepIO) -> list[str]:
@@ -103,7 +115,8 @@ def _complete(params: Params, found: Evidence, io: StepIO) -> list[str]:
     complete, told = [], []
     for scenario in found.scenarios():
         missing = _missing(scenario, found)
-        if rules is not None and not rules.has(scenario):
+        # Any combination of scenarios is permitted in the open division.
+        if rules is not None and params.division != "open" and not rules.has(scenario):
             missing.append(f"{params.benchmark} has no such scenario in {params.round}")
         if missing:
             told.append(f"{scenario} is left out: {'; '.join(missing)}")
@@ -138,7 +151,14 @@ def _missing(scenario: str, found: Evidence) -> list[str]:
 def _benchmark_folder(params: Params, found: Evidence, scenarios: list[str], io: StepIO) -> str:
     """The round's name for the accuracy that was reached: ``yolo-99`` or ``yolo-95``."""
     round_ = rounds.load(params.round)
-    if round_.benchmark(params.benchmark) is None:
+    rules = round_.benchmark(params.benchmark)
+    if params.submit_as and (rules is None or params.submit_as not in rules.accuracy):
+        names = ", ".join(rules.accuracy) if rules else "none"
+        raise StepError(
+            f"{params.benchmark} is not submitted as {params.submit_as!r} in {params.round}; "
+            f"its names: {names}"
+        )
+    if rules is None:
         text = (
             f"{params.benchmark} is no benchmark of {params.round}: MLCommons takes no such result"
         )
@@ -147,10 +167,14 @@ def _benchmark_folder(params: Params, found: Evidence, scenarios: list[str], io:
     metric = found.scores[scenarios[0]].metric
     targets = round_.targets(params.benchmark, metric)
     reached = min(found.scores[scenario].value or 0.0 for scenario in scenarios)
+    if params.submit_as:
+        targets = {name: target for name, target in targets.items() if name == params.submit_as}
     met = [name for name, target in targets.items() if reached >= target]
     if not met:
         text = f"accuracy {verdict.percent(reached)} reaches none of the targets {targets}"
         io.find("accuracy_target", "warning", text, "package")
+    if params.submit_as:
+        return params.submit_as
     return met[-1] if met else next(iter(targets), params.benchmark)
 
 

@@ -188,6 +188,53 @@ def test_the_rounds_target_and_a_smaller_dataset_are_findings(
     assert said["targets"]["yolo-99"]["met"] is False
 
 
+def scored(run_stage: RunStage, tmp_path: Path, dataset: Path, **params: Any) -> Result:
+    """The log of a yolo run that found nothing, scored."""
+    write_log(tmp_path / "logs", [(i, b"") for i in range(IMAGES)])
+    given = {"benchmark": "yolo", **params}
+    inputs = {"logs": tmp_path / "logs", "dataset": dataset}
+    result: Result = run_stage(STAGE, given, inputs=inputs)[0]
+    return result
+
+
+def test_a_missed_target_ends_the_run_where_it_is_to(
+    run_stage: RunStage, tmp_path: Path, dataset: Path
+) -> None:
+    result = scored(run_stage, tmp_path, dataset, target="yolo-99", stop=True)
+    assert result.status == "data_error"
+    assert "mAP is 0.00000, the round asks for 0.52866 (yolo-99)" in result.message
+    assert "the round's dataset has 1525" in result.message
+
+
+def test_without_a_target_the_dataset_alone_ends_the_run(
+    run_stage: RunStage, tmp_path: Path, dataset: Path
+) -> None:
+    result = scored(run_stage, tmp_path, dataset, stop=True)
+    assert result.status == "data_error"
+    assert "mAP" not in result.message
+    assert "the round's dataset has 1525" in result.message
+
+
+def test_a_rule_that_the_accuracy_run_missed_ends_the_run(
+    run_stage: RunStage, tmp_path: Path, dataset: Path, model: Path
+) -> None:
+    from .conftest import loadgen_run
+
+    ran = loadgen_run(tmp_path / "run", dataset, model, scenario="Offline", mode="accuracy")
+    inputs = {"logs": ran.logs, "dataset": dataset}
+    result, _ = run_stage(STAGE, {"benchmark": "digits", "stop": True}, inputs=inputs)
+    assert result.status == "data_error"
+    assert "digits must be a benchmark of round v6.1" in result.message
+
+
+def test_a_target_that_the_round_does_not_have(
+    run_stage: RunStage, tmp_path: Path, dataset: Path
+) -> None:
+    result = scored(run_stage, tmp_path, dataset, target="yolo-90")
+    assert result.status == "step_error"
+    assert "under the name 'yolo-90'; known: yolo-95, yolo-99" in result.message
+
+
 def test_only_one_line_is_printed(
     run_stage: RunStage, tmp_path: Path, dataset: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
