@@ -13,7 +13,9 @@ import pytest
 
 from evidence_kit import Kit
 from proctor_steps.contract import Contract, Mount, Result, load_result
-from proctor_steps.stage import execute
+from proctor_steps.report import verdict
+from proctor_steps.report.evidence import Evidence, gather
+from proctor_steps.stage import StepIO, execute
 from proctor_steps.submission import package, preflight
 
 PARAMS = {
@@ -104,6 +106,34 @@ def test_an_open_package_may_hold_a_scenario_that_the_round_does_not_have(kit: K
     result, home = packed(kit.fill(("Server",)), division="open")
     assert result.status == "ok", result.message
     assert [path.name for path in (home / "yolo-99").iterdir()] == ["Server"]
+
+
+def test_what_is_inferred_is_not_missing(kit: Kit) -> None:
+    inferred = {"MultiStream": "SingleStream", "Offline": "SingleStream"}
+    result, _ = packed(kit.fill(("SingleStream",)), inferred=inferred)
+    assert "not_a_valid_result" not in {f.rule for f in result.findings}
+    result, _ = packed(kit, inferred={"Offline": "SingleStream"})
+    assert "not_a_valid_result" in {f.rule for f in result.findings}
+
+
+@pytest.mark.parametrize(("division", "valid"), [("closed", False), ("open", True)])
+def test_the_open_division_lifts_accuracy_and_scenarios(
+    division: str, valid: bool, kit: Kit
+) -> None:
+    kit.fill(("SingleStream",))
+    kit.score("SingleStream", value=0.4, met=False)
+    found = gather_from(kit)
+    judged = verdict.judge(found, "yolo", "v6.1", verdict.Asked(division))
+    assert judged.valid is valid
+    severity = "info" if valid else "error"
+    told = {f.rule: f.severity for f in judged.findings}
+    assert told["accuracy_target"] == told["required_scenarios"] == severity
+
+
+def gather_from(kit: Kit) -> Evidence:
+    mounts = tuple(kit.mounts)
+    made = Contract(pipeline="p", run="r", step="s", params={}, mounts=mounts)
+    return gather(StepIO(made, kit.root))
 
 
 # --- before anything is measured -----------------------------------------------------------------

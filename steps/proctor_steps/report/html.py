@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -33,13 +33,20 @@ class Params(StageParams):
     title: str = Field(default="", description="heading of the page; empty: the pipeline's name")
     benchmark: str = Field(default="", description="benchmark, for example yolo")
     round: str = Field(default="v6.1", description="MLPerf round whose rules were applied")
+    division: Literal["closed", "open", "network"] = Field(
+        default="closed", description="division whose rules count"
+    )
+    inferred: dict[str, str] = Field(
+        default_factory=dict, description="scenarios that are inferred, each with the measured one"
+    )
     examples: int = Field(default=6, ge=0, le=24, description="how many pictures to show")
 
 
 def run(params: Params, io: StepIO) -> None:
     """Read the evidence, judge it, write report.html and summary.json."""
     found = gather(io)
-    judged = verdict.judge(found, params.benchmark, params.round)
+    asked = verdict.Asked(params.division, tuple(params.inferred))
+    judged = verdict.judge(found, params.benchmark, params.round, asked)
     for problem in found.problems:
         io.find("evidence", "info", problem)
     out = io.output("report")

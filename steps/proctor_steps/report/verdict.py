@@ -48,10 +48,22 @@ class Verdict:
     findings: tuple[Finding, ...]
 
 
-def judge(found: Evidence, benchmark: str = "", round_: str = "v6.1") -> Verdict:
+@dataclass(frozen=True)
+class Asked:
+    """As what a result is judged: its division, and scenarios that are inferred, not measured."""
+
+    division: str = "closed"
+    inferred: tuple[str, ...] = ()
+
+
+def judge(
+    found: Evidence, benchmark: str = "", round_: str = "v6.1", asked: Asked = Asked()
+) -> Verdict:
     """Weigh everything; the findings name each rule that stands in the way of a valid result."""
     rules = rounds.load(round_).benchmark(benchmark) if benchmark else None
-    findings = [*_findings(found, rules), *_round_findings(found, benchmark, round_, rules)]
+    findings = [*_findings(found, rules), *_round_findings(found, benchmark, round_, rules, asked)]
+    if asked.division == "open":
+        findings = [_lifted(finding) for finding in findings]
     blocking = [f for f in findings if f.severity != "info"]
     missed = _by_rule(blocking)
     untargeted = any(f.rule == NO_TARGET for f in findings)
@@ -132,7 +144,7 @@ def _findings(found: Evidence, rules: BenchmarkRules | None) -> Iterable[Finding
 
 
 def _round_findings(
-    found: Evidence, benchmark: str, round_: str, rules: BenchmarkRules | None
+    found: Evidence, benchmark: str, round_: str, rules: BenchmarkRules | None, asked: Asked
 ) -> Iterable[Finding]:
     """What the round asks of the benchmark as a whole."""
     for scenario, text in found.strangers(benchmark):
@@ -148,17 +160,28 @@ def _round_findings(
         if whole not in (None, score.samples) and "dataset_size" not in told:
             text = f"{score.samples} samples scored; the dataset has {whole}"
             yield _finding("dataset_size", text, scenario)
-    absent = [_absent(rules.required(kind), found) for kind in rules.scenarios]
+    there = {*found.performance, *asked.inferred}
+    absent = [_absent(rules.required(kind), there) for kind in rules.scenarios]
     if absent and all(absent):
         fewest = min(absent, key=len)
         text = f"the closed division wants {_listed(fewest)} as well"
         yield _finding("required_scenarios", text)
 
 
-def _absent(required: Scenarios, found: Evidence) -> list[str]:
-    """Required scenarios that were not measured; ``Server or Interactive`` where one will do."""
-    there = set(found.performance)
+def _absent(required: Scenarios, there: set[str]) -> list[str]:
+    """Required scenarios that are not there; ``Server or Interactive`` where one will do."""
     return sorted(" or ".join(one_of) for one_of in required if not there & set(one_of))
+
+
+# What the open division does not ask for: the accuracy, the scenarios.
+_LIFTED = ("accuracy_target", "required_scenarios", "scenario_in_round")
+
+
+def _lifted(finding: Finding) -> Finding:
+    if finding.rule not in _LIFTED:
+        return finding
+    text = f"{finding.message}; the open division does not ask for it"
+    return finding.model_copy(update={"severity": "info", "message": text})
 
 
 def _run_findings(scenario: str, run: Run) -> Iterable[Finding]:

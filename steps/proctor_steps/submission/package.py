@@ -84,7 +84,8 @@ def run(params: Params, io: StepIO) -> None:
         lines = "\n".join(f"  {scenario}: {text}" for scenario, text in strangers)
         raise DataError(f"these results do not belong into one package:\n{lines}")
     scenarios = _complete(params, found, io)
-    judged = verdict.judge(found, params.benchmark, params.round)
+    asked = verdict.Asked(params.division, tuple(params.inferred))
+    judged = verdict.judge(found, params.benchmark, params.round, asked)
     out = io.output("package")
     root = out / "tree" / params.division / params.submitter
     name = _benchmark_folder(params, found, scenarios, io)
