@@ -55,7 +55,7 @@ def test_a_step_that_began_earlier_goes_first() -> None:
     assert {dag.get_task(s.id).weight_rule for s in plan.steps} == {"absolute"}
 
 
-@pytest.mark.parametrize("name", ["demo", "yolo-coco"])
+@pytest.mark.parametrize("name", ["demo", "yolo-coco", "yolo-submission"])
 def test_a_shipped_pipeline_is_one_dag(name: str) -> None:
     plan = load_plan(shipped("pipeline_specs") / f"{name}.yaml")
     dag = dag_of(plan)
