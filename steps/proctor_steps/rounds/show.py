@@ -200,6 +200,7 @@ def _reported(round_: Round, rules: BenchmarkRules) -> Iterator[RenderableType]:
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        # Names stay whole; what leads to a figure may be long, and has no heading.
+        table.add_column(column, overflow="fold", no_wrap=number == 0 and bool(column))
     return table
