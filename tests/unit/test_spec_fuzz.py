@@ -14,7 +14,7 @@ from proctor.plan.compile import compile
 from proctor.plan.params import ParamErrors
 from proctor.spec.errors import SpecErrors
 from proctor.spec.load import load_pipeline, parse_pipeline
-from proctor.spec.model import ParamSpec, Pipeline, Step
+from proctor.spec.model import ParamSpec, Pipeline, Step, Submission
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAMPLES = [
@@ -75,7 +75,7 @@ def test_any_edit_of_a_spec(place: Path, base: bytes, edits: list[tuple[int, int
 _keys = sorted(
     {
         info.alias or name
-        for m in (Pipeline, Step, ParamSpec)
+        for m in (Pipeline, Step, ParamSpec, Submission)
         for name, info in m.model_fields.items()
     }
 )
@@ -99,4 +99,49 @@ def test_any_data_under_the_language_s_keys(top: dict[str, object], steps: list[
     try:
         compile(parse_pipeline(text, "fuzz.yaml"))
     except (SpecErrors, ParamErrors) as error:
+        assert error.problems
+
+
+_words = st.sampled_from(
+    ["yolo-99", "yolo", "bert-99", "gpt-oss-120b", "v6.1", "v4.0", "v9", "edge", "datacenter",
+     "open", "closed", "SingleStream", "MultiStream", "Offline", "Server", "measured", "",
+     "${params.p}", "${params.q}", "${params.x}", "${", "${params.p} x", "${submission.target}"]
+)  # fmt: skip
+
+
+@settings(quick, max_examples=300)
+@given(
+    words=st.fixed_dictionaries(
+        dict.fromkeys(("benchmark", "round", "system_type", "division"), _words)
+    ),
+    more=st.fixed_dictionaries(
+        {},
+        optional={
+            "scenarios": st.lists(_words, max_size=3) | _words,
+            "infer": st.dictionaries(_words, _words, max_size=3),
+        },
+    ),
+    axis=_words | st.sampled_from(["${submission.scenarios}", "${submission.compliance}"]),
+)
+def test_any_words_of_a_submission(
+    words: dict[str, str], more: dict[str, object], axis: str
+) -> None:
+    params = {
+        "p": {"type": "choice", "when": "build", "choices": ["edge", "closed"], "default": "edge"},
+        "q": {"type": "choices", "when": "build", "choices": ["Offline"], "required": True},
+    }
+    steps = [
+        {
+            "id": "a",
+            "image": "a/b",
+            "command": "c",
+            "matrix": {"x": axis},
+            "outputs": {"o": "file"},
+        },
+        {"id": "b", "image": "a/b", "command": "c", "inputs": {"i": "a.o"}},
+    ]
+    spec = {"params": params, "submission": words | more, "steps": steps}
+    try:
+        compile(parse_pipeline(yaml.safe_dump(spec), "fuzz.yaml"), {"q": ["Offline"]})
+    except SpecErrors as error:
         assert error.problems

@@ -15,7 +15,7 @@ import pytest
 
 from proctor_steps import rounds
 from proctor_steps.loadgen import log
-from proctor_steps.loadgen.log import DETAIL, SUMMARY
+from proctor_steps.loadgen.log import DETAIL, SUMMARY, LoadgenRun
 from proctor_steps.loadgen.rules import judge
 from proctor_steps.stage import DataError
 
@@ -165,6 +165,26 @@ def test_a_benchmark_that_the_round_does_not_have(full: Callable[..., Path]) -> 
     # Measured against the rules that are the scenario's own.
     assert {"min_duration", "min_queries", "early_stopping"} <= {r.rule for r in run.rules}
     assert "dataset_size" not in {r.rule for r in run.rules}
+
+
+def test_what_a_round_does_not_publish_is_not_judged(full: Callable[..., Path]) -> None:
+    """v4.0 is known as far as its page goes: no seeds, no durations, no LoadGen."""
+    run = judge(full("SingleStream"), rounds.load("v4.0"), "resnet", {})
+    unknown = {rule.rule for rule in run.rules if rule.met is None}
+    assert unknown == {
+        "loadgen_version", "seed_qsl", "seed_sample_index", "seed_schedule", "min_duration",
+        "min_queries", "samples_per_query", "percentile",
+    }  # fmt: skip
+    seed = next(rule for rule in run.rules if rule.rule == "seed_qsl")
+    assert seed.message.endswith("which is not known: the page does not publish it")
+    assert run.official is False
+    assert missed_of(run) == {"dataset_size", "performance_sample_count", "scenario_in_round"}
+    offline = judge(full("Offline"), rounds.load("v4.0"), "resnet", {})
+    assert "min_queries" in {rule.rule for rule in offline.rules if rule.met is None}
+
+
+def missed_of(run: LoadgenRun) -> set[str]:
+    return {rule.rule for rule in run.rules if rule.met is False}
 
 
 def test_server_is_labelled_as_not_of_the_round(full: Callable[..., Path]) -> None:
