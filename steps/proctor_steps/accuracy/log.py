@@ -36,6 +36,16 @@ def entries(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
         DataError: the file is empty, cut off, or a line is no entry.
     """
+    return ((entry["qsl_idx"], entry["data"]) for entry in objects(path))
+
+
+def objects(path: Path) -> Iterator[dict[str, Any]]:
+    """Each entry with all its keys: ``qsl_idx`` and ``data``, and of a token run ``token_count``
+    and ``token_data``.
+
+    Raises:
+        DataError: as :func:`entries`.
+    """
     if not path.is_file() or path.stat().st_size == 0:
         raise DataError(f"{path.name} is missing or empty; was this a run in accuracy mode?")
     closed = False
@@ -89,9 +99,9 @@ def _account(answers: dict[int, bytes], samples: int, name: str) -> None:
         )
 
 
-def _entry(text: str, path: Path, number: int) -> tuple[int, str]:
+def _entry(text: str, path: Path, number: int) -> dict[str, Any]:
     try:
-        entry: Any = json.loads(text)
+        entry: dict[str, Any] = json.loads(text)
         index, data = entry["qsl_idx"], entry["data"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
@@ -99,7 +109,7 @@ def _entry(text: str, path: Path, number: int) -> tuple[int, str]:
         ) from error
     if type(index) is not int or not isinstance(data, str):
         raise DataError(f"{path.name}:{number}: qsl_idx or data is of the wrong type")
-    return index, data
+    return entry
 
 
 def _listed(ids: list[int]) -> str:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from proctor_steps import benchmarks, rounds, trouble
 from proctor_steps.benchmarks.base import Task
+from proctor_steps.compliance import audit
 from proctor_steps.contract import write_atomically
 from proctor_steps.loadgen import limits, settings
 from proctor_steps.loadgen.calibrate import Calibration, calibrate, warm_up
@@ -61,6 +62,7 @@ class Job(BaseModel):
     expected_latency_ms: float | None
     server_target_latency_ms: float | None
     min_query_count: int
+    test: str
     dataset: Path
     model: Path
     logs: Path
@@ -248,8 +250,10 @@ def _test(job: Job, sut: LocalSut, pulse: Pulse, loadgen: Any, wanted: Wanted) -
         sut.task.count, min(sut.task.count, benchmark.performance_samples), sut.load, sut.unload
     )
     log = settings.log_settings(loadgen, job.logs)
-    audit = str(job.logs / settings.NO_AUDIT)
-    loadgen.StartTestWithLogSettings(system, library, test, log, audit)
+    audited = job.logs / (audit.FILE if job.test else settings.NO_AUDIT)
+    if job.test:
+        audited.write_text(audit.text(job.test, key), encoding="ascii")
+    loadgen.StartTestWithLogSettings(system, library, test, log, str(audited))
     sut.close()
     loadgen.DestroyQSL(library)
     loadgen.DestroyFastSUT(system)

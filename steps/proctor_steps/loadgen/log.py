@@ -95,6 +95,7 @@ class LoadgenRun(_Record):
     ``valid``: LoadGen's own verdict, ``None`` in accuracy mode. ``official``: every rule of the
     round is met. ``queries``: ``None`` in accuracy mode, where LoadGen does not say.
     ``duration_s``: measured, not configured; in accuracy mode it includes the loading of samples.
+    ``test``: the compliance test that this is a run of, empty for a plain run.
     ``sut``: the system under test and its settings, as it
     described itself.
     """
@@ -103,6 +104,7 @@ class LoadgenRun(_Record):
     round: str
     scenario: LoadgenScenario
     mode: Mode
+    test: str = ""
     valid: bool | None
     official: bool
     scenario_in_round: bool

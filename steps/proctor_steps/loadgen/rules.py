@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from proctor_steps.accuracy import log as accuracy_log
+from proctor_steps.compliance import audit
 from proctor_steps.loadgen import log
 from proctor_steps.loadgen.log import Detail, LoadgenRun, Percentile, Rule
 from proctor_steps.rounds import BenchmarkRules, Figure, Round, ScenarioRules
@@ -29,6 +30,13 @@ class Case:
     name: str
     benchmark: BenchmarkRules | None
     logged_samples: int
+    test: str = ""
+    logged_entries: int = 0
+
+    @property
+    def model(self) -> str:
+        """LoadGen's name for the benchmark."""
+        return self.benchmark.config_key if self.benchmark else self.name
 
     @property
     def scenario(self) -> ScenarioRules:
@@ -46,22 +54,25 @@ class Case:
         return None if wanted is None else self.detail.percentile(wanted)
 
 
-def judge(folder: Path, round_: Round, name: str, sut: dict[str, JsonValue]) -> LoadgenRun:
-    """The run whose logs lie in ``folder``, as data.
+def judge(
+    folder: Path, round_: Round, name: str, sut: dict[str, JsonValue], test: str = ""
+) -> LoadgenRun:
+    """The run whose logs lie in ``folder``, as data. ``test``: of which compliance test it is one.
 
     Raises:
         DataError: the logs are not those of a finished run.
     """
     detail = log.read(folder)
     logged = _logged(folder) if detail.mode == "accuracy" else 0
-    case = Case(detail, round_, name, round_.benchmark(name), logged)
+    case = Case(detail, round_, name, round_.benchmark(name), logged, test, _entries(folder, test))
     performance = detail.mode == "performance"
-    rules = tuple(rule for check in _checks(performance) for rule in check(case))
+    rules = tuple(rule for check in _checks(case) for rule in check(case))
     return LoadgenRun(
         benchmark=name,
         round=round_.round,
         scenario=detail.scenario,
         mode=detail.mode,
+        test=test,
         valid=detail.values["result_validity"] == "VALID" if performance else None,
         official=all(rule.met for rule in rules),
         scenario_in_round=case.in_round,
@@ -84,21 +95,31 @@ def _logged(folder: Path) -> int:
     return len({index for index, _ in accuracy_log.entries(folder / accuracy_log.NAME)})
 
 
+def _entries(folder: Path, test: str) -> int:
+    """Entries that a compliance run logged; a sample may have several."""
+    path = folder / accuracy_log.NAME
+    return sum(1 for _ in accuracy_log.entries(path)) if test and path.is_file() else 0
+
+
 _Check = Callable[[Case], Iterator[Rule]]
 
 
-def _checks(performance: bool) -> tuple[_Check, ...]:
+def _checks(case: Case) -> tuple[_Check, ...]:
     common: tuple[_Check, ...] = (
         _benchmark_in_round,
         _scenario_in_round,
         _loadgen_version,
         _seeds,
         _dataset_size,
-        _no_audit,
+        _audit if case.test else _no_audit,
         _errors,
     )
-    if not performance:
+    if case.detail.mode == "accuracy":
         return (*common, _all_samples_logged)
+    if case.test:
+        common = (*common, _answers_logged)
+        if audit.is_short(case.test, case.model):
+            return common
     return (
         *common,
         _validity,
@@ -155,7 +176,7 @@ def _seeds(case: Case) -> Iterator[Rule]:
 
 
 def _dataset_size(case: Case) -> Iterator[Rule]:
-    if case.benchmark is None:
+    if case.benchmark is None or (case.test and audit.rules(case.test).own_dataset):
         return
     size = case.benchmark.dataset_samples
     found = case.detail.values.get("qsl_reported_total_count")
@@ -177,6 +198,22 @@ def _no_audit(case: Case) -> Iterator[Rule]:
     changed = {k: v for k in keys if (v := case.detail.values.get(f"effective_{k}"))}
     text = "no audit or test setting may be in effect"
     yield _rule("no_audit_settings", not changed, {}, changed, text)
+
+
+def _audit(case: Case) -> Iterator[Rule]:
+    wrong = audit.not_in_effect(case.test, case.model, case.detail.values)
+    wanted = audit.rules(case.test).of(case.model).settings
+    text = f"the settings of {case.test} must be in effect" + "".join(
+        f"; {key} is {found}, not {wanted[key]}" for key, found in wrong.items()
+    )
+    yield _rule("audit_settings", not wrong, dict(wanted), wrong, text)
+
+
+def _answers_logged(case: Case) -> Iterator[Rule]:
+    wanted, found = audit.least_logged(case.test, case.model), case.logged_entries
+    if wanted:
+        text = f"{case.test} must log the answers to {wanted} sample(s) at least"
+        yield _rule("answers_logged", found >= wanted, wanted, found, text)
 
 
 def _errors(case: Case) -> Iterator[Rule]:

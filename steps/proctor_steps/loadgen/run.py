@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
 from proctor_steps import rounds, trouble
 from proctor_steps.benchmarks import BenchmarkName
+from proctor_steps.compliance import load
+from proctor_steps.compliance.audit import TestName
 from proctor_steps.loadgen import limits, rules, watch
 from proctor_steps.loadgen.child import Job, Outcome
 from proctor_steps.loadgen.log import LoadgenRun, Mode
@@ -39,6 +41,9 @@ class Params(StageParams):
     )
     scenario: LoadgenScenario = Field(description="SingleStream, MultiStream, Server or Offline")
     mode: Mode = Field(description="accuracy or performance")
+    test: TestName | Literal[""] = Field(
+        default="", description="the compliance test to run, for example TEST01 (mode performance)"
+    )
     round: str = Field(default="v6.1", description="MLPerf round whose rules are checked")
     performance_seconds: float = Field(
         default=600, gt=0, description="least duration of a performance run; the round asks for 600"
@@ -87,6 +92,12 @@ class Params(StageParams):
         "or lost, or the server had no room (503)",
     )
 
+    @model_validator(mode="after")
+    def _tests_measure(self) -> Params:
+        if self.test and self.mode != "performance":
+            raise ValueError(f"{self.test} is a run in performance mode; write mode: performance")
+        return self
+
 
 def run(params: Params, io: StepIO) -> None:
     """Run LoadGen in a process of its own, judge its logs."""
@@ -94,7 +105,8 @@ def run(params: Params, io: StepIO) -> None:
     logs = io.output("logs")
     if any(logs.iterdir()):
         raise StepError(f"the output folder {logs} is not empty; old logs must not count as new")
-    judged = _once(params, io, logs, began)
+    settled = _loaded(params, io)
+    judged = _once(settled, io, logs, began)
     better = _better(params, judged)
     left = began + io.contract.deadline_seconds - time.monotonic()
     if better and left > _ROOM * (params.performance_seconds + time.monotonic() - began):
@@ -103,14 +115,23 @@ def run(params: Params, io: StepIO) -> None:
             "info",
             "the system was much faster than in the calibration, so that LoadGen ran out of "
             f"queries; the run was made again with {better}",
-            f"{params.scenario} {params.mode}",
+            _place(params.scenario, params.mode, params.test),
         )
         for old in logs.iterdir():
             old.unlink()
-        judged = _once(params.model_copy(update=better), io, logs, began)
+        judged = _once(settled.model_copy(update=better), io, logs, began)
     (logs / "run.json").write_text(judged.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    io.metrics["loadgen"] = judged.model_dump(mode="json")
+    # Under another key: the run of a test is no result, and must not be taken for one.
+    io.metrics["compliance_run" if params.test else "loadgen"] = judged.model_dump(mode="json")
     _tell(io, judged)
+
+
+def _loaded(params: Params, io: StepIO) -> Params:
+    """A test's run is given the load of the performance run, where nothing else is asked for."""
+    if not params.test or not io.inputs("performance"):
+        return params
+    found = load.of_performance_run(io.input("performance"), params.scenario)
+    return params.model_copy(update={k: v for k, v in found.items() if getattr(params, k) is None})
 
 
 def _once(params: Params, io: StepIO, logs: Path, began: float) -> LoadgenRun:
@@ -130,7 +151,7 @@ def _once(params: Params, io: StepIO, logs: Path, began: float) -> LoadgenRun:
 def _judge(params: Params, logs: Path, sut: dict[str, JsonValue]) -> LoadgenRun:
     """LoadGen does not say when it could not write: its logs are cut off, and the disk is full."""
     try:
-        return rules.judge(logs, rounds.load(params.round), params.benchmark, sut)
+        return rules.judge(logs, rounds.load(params.round), params.benchmark, sut, params.test)
     except DataError as error:
         if not trouble.is_full(logs):
             raise
@@ -224,6 +245,7 @@ def _progress(params: Params, io: StepIO, beat: Beat, phase: str, seconds: float
 
 
 def _tell(io: StepIO, run_: LoadgenRun) -> None:
+    where = _place(run_.scenario, run_.mode, run_.test)
     if run_.metric:
         io.say(
             f"{run_.scenario}: {run_.metric.name} {run_.metric.value:g} {run_.metric.unit}, "
@@ -233,9 +255,9 @@ def _tell(io: StepIO, run_: LoadgenRun) -> None:
     for rule in run_.rules:
         if rule.met is False:
             text = f"{rule.message} (required: {rule.required}, found: {rule.found})"
-            io.find(rule.rule, "warning", text, f"{run_.scenario} {run_.mode}")
+            io.find(rule.rule, "warning", text, where)
     for error in run_.errors:
-        io.find("loadgen_error", "error", error, f"{run_.scenario} {run_.mode}")
+        io.find("loadgen_error", "error", error, where)
     given = run_.sut["limits"]
     if isinstance(given, dict) and isinstance(given["cpu_quota"], float):
         io.find(
@@ -243,11 +265,16 @@ def _tell(io: StepIO, run_: LoadgenRun) -> None:
             "warning",
             f"a quota of {given['cpu_quota']:g} processors stops all threads for the rest of each "
             "period when it is used up; limit a measurement by cpuset instead",
-            f"{run_.scenario} {run_.mode}",
+            where,
         )
     endpoint = run_.sut.get("endpoint")
     if isinstance(endpoint, dict):
-        _tell_endpoint(io, endpoint, f"{run_.scenario} {run_.mode}")
+        _tell_endpoint(io, endpoint, where)
+
+
+def _place(scenario: str, mode: str, test: str) -> str:
+    """What a finding is about: ``Offline performance``, ``Offline TEST01``."""
+    return f"{scenario} {test or mode}"
 
 
 def _tell_endpoint(io: StepIO, endpoint: dict[str, JsonValue], where: str) -> None:
@@ -277,7 +304,9 @@ STAGE = Stage(
     inputs={
         "dataset": "output of filter-coco",
         "model": "output of model fetch; none for sut: endpoint",
+        "performance": "logs of the performance run that a compliance test is compared with "
+        "(optional): the test is given the same load",
     },
-    outputs={"logs": "LoadGen's logs, user.conf, run.json, latencies.npy"},
+    outputs={"logs": "LoadGen's logs, user.conf, audit.config of a test, run.json, latencies.npy"},
     services="sut endpoint: the server that has the model, for example sut=http://127.0.0.1:8000",
 )
