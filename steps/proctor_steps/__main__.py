@@ -17,6 +17,7 @@ _MODULES = {
     "sut serve": "sut.serve",
     "loadgen run": "loadgen.run",
     "accuracy score": "accuracy.score",
+    "compliance verify": "compliance.verify",
     "report html": "report.html",
     "submission preflight": "submission.preflight",
     "submission package": "submission.package",
