@@ -69,7 +69,8 @@ def not_faster(case: Case) -> Check:
     passed = not wrong and test.rate < reference.rate * (1 + bound)
     reason = wrong or (
         f"with one sample over and over the rate is {_change(figures)} against the performance "
-        f"run's, {'below' if passed else 'not below'} the {figures['tolerance_percent']:g} % allowed"
+        f"run's, {'below' if passed else 'not below'} the "
+        f"{figures['tolerance_percent']:g} % allowed"
     )
     doubts = _faster_than_the_rules(reference, test) if passed else ()
     return _made(passed, reason, figures, doubts)

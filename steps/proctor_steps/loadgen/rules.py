@@ -19,6 +19,7 @@ from proctor_steps.compliance import audit
 from proctor_steps.loadgen import log
 from proctor_steps.loadgen.log import Detail, LoadgenRun, Percentile, Rule
 from proctor_steps.rounds import BenchmarkRules, Figure, Round, ScenarioRules
+from proctor_steps.stage import DataError
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Case:
     benchmark: BenchmarkRules | None
     logged_samples: int
     test: str = ""
-    logged_entries: int = 0
+    logged_entries: int | str = 0
 
     @property
     def model(self) -> str:
@@ -95,10 +96,15 @@ def _logged(folder: Path) -> int:
     return len({index for index, _ in accuracy_log.entries(folder / accuracy_log.NAME)})
 
 
-def _entries(folder: Path, test: str) -> int:
-    """Entries that a compliance run logged; a sample may have several."""
+def _entries(folder: Path, test: str) -> int | str:
+    """Entries that a compliance run logged (a sample may have several), or why none can be read."""
     path = folder / accuracy_log.NAME
-    return sum(1 for _ in accuracy_log.entries(path)) if test and path.is_file() else 0
+    if not test or not path.is_file():
+        return 0
+    try:
+        return sum(1 for _ in accuracy_log.entries(path))
+    except DataError as error:
+        return str(error)
 
 
 _Check = Callable[[Case], Iterator[Rule]]
@@ -213,7 +219,8 @@ def _answers_logged(case: Case) -> Iterator[Rule]:
     wanted, found = audit.least_logged(case.test, case.model), case.logged_entries
     if wanted:
         text = f"{case.test} must log the answers to {wanted} sample(s) at least"
-        yield _rule("answers_logged", found >= wanted, wanted, found, text)
+        met = isinstance(found, int) and found >= wanted
+        yield _rule("answers_logged", met, wanted, found, text)
 
 
 def _errors(case: Case) -> Iterator[Rule]:
