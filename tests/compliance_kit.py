@@ -34,7 +34,7 @@ def detail(scenario: str, score: float, **changes: Any) -> dict[str, Any]:
         "effective_target_latency_percentile": 0.99 if scenario != "SingleStream" else 0.9,
         "effective_min_duration_ms": 600_000,
         "effective_min_query_count": 100,
-        **{f"effective_{k}_rng_seed": v for k, v in SEEDS.model_dump().items()},
+        **{f"effective_{k}_rng_seed": v.value for k, v in SEEDS.items()},
         "effective_performance_issue_same": False,
         "effective_performance_issue_unique": False,
         "effective_performance_issue_same_index": 0,

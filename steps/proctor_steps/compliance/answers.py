@@ -9,10 +9,11 @@ within a percentage.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -50,18 +51,20 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Scores:
-    """The logged samples scored in both runs; ``delta_percent`` as the official checker has it."""
+    """The logged samples scored in both runs: what the scorer printed, and the number therein."""
 
-    baseline: Score
-    compliance: Score
+    metric: str
+    lines: tuple[str, str]
+    baseline: float
+    compliance: float
     limit_percent: float
 
     @property
     def delta_percent(self) -> float | None:
-        """``None`` where one of them is 0, which the checker does not accept."""
-        if not self.baseline.value or not self.compliance.value:
+        """As the official checker has it; ``None`` where one is 0, which it does not accept."""
+        if not self.baseline or not self.compliance:
             return None
-        return abs(1 - self.baseline.value / self.compliance.value) * 100
+        return abs(1 - self.baseline / self.compliance) * 100
 
     @property
     def met(self) -> bool:
@@ -83,7 +86,7 @@ def same(case: Case) -> Check:
     if not found.different:
         return _check(case, found, None, "")
     try:
-        return _check(case, found, _score(found, case), "give the dataset, so that they are scored")
+        return _check(case, found, _score(found, case), "nothing was given to score them with")
     except DataError as error:
         return _check(case, found, None, f"they cannot be scored: {error}")
 
@@ -101,10 +104,8 @@ def _check(case: Case, found: Comparison, scores: Scores | None, unscored: str) 
     }
     if scores:
         figures |= {
-            "baseline_accuracy": scores.baseline.value,
-            "baseline_line": scores.baseline.line,
-            "compliance_accuracy": scores.compliance.value,
-            "compliance_line": scores.compliance.line,
+            "baseline_accuracy": scores.lines[0],
+            "compliance_accuracy": scores.lines[1],
             "accuracy_delta_percent": scores.delta_percent,
             "accuracy_delta_limit_percent": scores.limit_percent,
         }
@@ -134,9 +135,9 @@ def _reason(found: Comparison, told: str) -> str:
 
 def _delta(scores: Scores) -> str:
     if scores.delta_percent is None:
-        return f"scored, one run has {scores.baseline.metric} 0, which cannot be compared"
+        return f"scored, one run has {scores.metric} 0, which cannot be compared"
     return (
-        f"{scores.baseline.metric} of the logged samples differs by {scores.delta_percent:.3g} %, "
+        f"{scores.metric} of the logged samples differs by {scores.delta_percent:.3g} %, "
         f"{'within' if scores.met else 'beyond'} the {scores.limit_percent:g} % allowed"
     )
 
@@ -191,15 +192,29 @@ def _score(found: Comparison, case: Case) -> Scores | None:
     Raises:
         DataError: a payload that cannot be scored.
     """
-    if case.dataset is None or not found.reference:
+    name = case.round.name(case.benchmark) or case.benchmark
+    if case.dataset is None or name not in get_args(benchmarks.BenchmarkName):
         return None
-    benchmark = benchmarks.get(case.benchmark)
+    benchmark = benchmarks.get(name)
     shared = sorted(found.reference)
-    both = [
+    baseline, compliance = (
         benchmark.score([(i, of[i]) for i in shared], case.dataset)
         for of in (found.reference, found.logged)
-    ]
-    return Scores(both[0], both[1], case.delta_percent)
+    )
+    return Scores(
+        baseline.metric,
+        (baseline.line, compliance.line),
+        _printed(case, baseline),
+        _printed(case, compliance),
+        case.delta_percent,
+    )
+
+
+def _printed(case: Case, score: Score) -> float:
+    """The number that the official checker reads in the scorer's line."""
+    metric = case.round.metrics.get(score.metric)
+    found = re.match(metric.pattern, score.line) if metric and metric.pattern else None
+    return float(found[1]) if found else score.value
 
 
 def _bytes(data: str, name: str, index: int, dtype: str) -> bytes:

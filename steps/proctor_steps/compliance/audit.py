@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from proctor_steps.rounds import Round
 from proctor_steps.stage import StepError
 
 TestName = Literal["TEST01", "TEST04", "TEST06", "TEST07", "TEST08", "TEST09"]
@@ -61,6 +62,12 @@ def rules(test: str) -> TestRules:
     if test not in _tests():
         raise StepError(f"no compliance test {test!r}; known: {', '.join(_tests())}")
     return _tests()[test]
+
+
+def model_of(round_: Round, name: str) -> str:
+    """LoadGen's name for a benchmark, by any name of it; its own where LoadGen has none."""
+    known = round_.benchmark(name)
+    return (known.loadgen_key.value if known else None) or round_.name(name) or name
 
 
 def text(test: str, model: str) -> str:

@@ -60,7 +60,7 @@ def _answers(folder: Path, found: Verification, whole: Path) -> None:
     if found.test != "TEST01":
         return
     figures = next(check.figures for check in found.checks if check.name == "accuracy")
-    lines = {name: figures.get(f"{name}_line") for name in ("baseline", "compliance")}
+    lines = {name: figures.get(f"{name}_accuracy") for name in ("baseline", "compliance")}
     for name, line in lines.items():
         if line:
             (folder / f"{name}_accuracy.txt").write_text(f"{line}\n", encoding="utf-8")

@@ -19,9 +19,7 @@ def high_enough(case: Case) -> Check:
     """
     thresholds = audit.rules("TEST07").of(case.model).thresholds
     if not thresholds:
-        raise DataError(
-            f"TEST07 has no threshold for {case.model}: it is no test of that benchmark"
-        )
+        raise DataError(f"TEST07 is no test of {case.model}: there is no threshold for it")
     threshold = thresholds["test07_accuracy_threshold"]
     path = case.want("score") / _FILE
     if not path.is_file():

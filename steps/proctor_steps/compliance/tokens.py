@@ -97,7 +97,7 @@ def long_enough(case: Case) -> Check:
     """
     bounds = audit.rules("TEST09").of(case.model).thresholds
     if not bounds:
-        raise DataError(f"TEST09 has no bounds for {case.model}: it is no test of that benchmark")
+        raise DataError(f"TEST09 is no test of {case.model}: there are no bounds for it")
     low, high = bounds["test09_min_output_tokens"], bounds["test09_max_output_tokens"]
     lengths = [_length(index, data) for index, data in log.entries(case.logs / log.NAME)]
     if not lengths:

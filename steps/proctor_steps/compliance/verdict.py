@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from proctor_steps.compliance.audit import TestName
 from proctor_steps.contract import Finding
 from proctor_steps.loadgen.log import Detail, Metric, Rule
+from proctor_steps.rounds import Round
 from proctor_steps.stage import DataError
 
 Verdict = Literal["pass", "fail", "cannot be verified"]
@@ -99,6 +100,7 @@ class Case(BaseModel):
 
     test: TestName
     benchmark: str
+    round: Round
     model: str
     detail: Detail
     logs: Path

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from proctor_steps import rounds
-from proctor_steps.compliance import answers, entropy, files, speed, stated, tokens
+from proctor_steps.compliance import answers, audit, entropy, files, speed, stated, tokens
 from proctor_steps.compliance.audit import TestName
 from proctor_steps.compliance.verdict import (
     FILE,
@@ -91,7 +91,6 @@ def verify(params: Params, logs: Path, others: Mapping[str, Path | None]) -> Ver
     ``others``: folders to compare with, by the stage's names of its inputs; ``None`` where absent.
     """
     round_ = rounds.load(params.round)
-    known = round_.benchmark(params.benchmark)
     try:
         judged = rules.judge(logs, round_, params.benchmark, {}, params.test)
         if judged.mode != "performance":
@@ -102,7 +101,8 @@ def verify(params: Params, logs: Path, others: Mapping[str, Path | None]) -> Ver
     case = Case(
         test=params.test,
         benchmark=params.benchmark,
-        model=known.config_key if known else params.benchmark,
+        round=round_,
+        model=audit.model_of(round_, params.benchmark),
         detail=detail,
         logs=logs,
         dtype=_dtype(params),

@@ -37,7 +37,7 @@ class Case:
     @property
     def model(self) -> str:
         """LoadGen's name for the benchmark."""
-        return self.benchmark.config_key if self.benchmark else self.name
+        return audit.model_of(self.round, self.name)
 
     @property
     def scenario(self) -> ScenarioRules:

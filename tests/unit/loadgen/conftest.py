@@ -199,19 +199,30 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def loadgen_run(
-    folder: Path, dataset: Path, model: Path, deadline: float = 100, **params: Any
+    folder: Path,
+    dataset: Path,
+    model: Path,
+    deadline: float = 100,
+    performance: Path | None = None,
+    **params: Any,
 ) -> Ran:
-    """Run the stage ``loadgen run`` from a contract, as the orchestrator does."""
+    """Run the stage ``loadgen run`` from a contract, as the orchestrator does.
+
+    ``performance``: the logs that a compliance test is compared with.
+    """
     logs = folder / "logs"
     logs.mkdir(parents=True)
     given = {"benchmark": "digits", "backend": "onnxruntime", "threads": 1} | params
-    mounts = (
-        Mount(name="dataset", kind="input", path=str(dataset)),
-        Mount(name="model", kind="input", path=str(model)),
-        Mount(name="logs", kind="output", path=str(logs)),
-    )
+    inputs = {"dataset": dataset, "model": model, "performance": performance}
+    mounts = [Mount(name=n, kind="input", path=str(p)) for n, p in inputs.items() if p]
+    mounts.append(Mount(name="logs", kind="output", path=str(logs)))
     contract = Contract(
-        pipeline="p", run="r", step="s", params=given, mounts=mounts, deadline_seconds=deadline
+        pipeline="p",
+        run="r",
+        step="s",
+        params=given,
+        mounts=tuple(mounts),
+        deadline_seconds=deadline,
     )
     execute(STAGE, contract, folder)
     result = load_result(folder)
