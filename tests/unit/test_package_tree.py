@@ -237,6 +237,8 @@ def test_the_server_that_a_model_stood_behind_is_named(kit: Kit) -> None:
 
 def test_a_full_description_leaves_nothing_to_tell(kit: Kit) -> None:
     kit.approvals = (approval(),)
+    for scenario in ("SingleStream", "MultiStream", "Offline"):
+        kit.compliance(scenario)
     result, out = package(kit.fill(), system=FULL_SYSTEM, measurements=FULL_MEASUREMENTS)
     assert result.findings == ()
     fields = json.loads((home(out) / "systems/box-1.json").read_text())
@@ -401,3 +403,31 @@ def test_calibration_is_stated_or_said_to_be_unknown(kit: Kit) -> None:
     )
     _, out = package(kit, calibration="With 500 images of train2017.")
     assert "500 images" in (home(out) / "documentation/calibration.md").read_text()
+
+
+def test_compliance_tests_lie_beside_their_scenario(kit: Kit) -> None:
+    kit.fill().compliance("Offline")
+    failed = {"verdict": "fail", "official": False}
+    kit.compliance("Offline", "TEST04", **failed)
+    result, out = package(kit)
+    folder = home(out) / "results/box-1/yolo-99/Offline"
+    assert (folder / "TEST01/performance/run_1/mlperf_log_detail.txt").is_file()
+    assert (folder / "TEST04/verify_performance.txt").is_file()
+    assert not (folder / "TEST01/compliance.json").exists()
+    assert "TEST01: pass, TEST04: fail" in (folder / "README.md").read_text()
+    told = [f for f in result.findings if f.rule == "compliance_missing"]
+    assert [f.where for f in told] == ["SingleStream, MultiStream"]
+
+
+def test_the_open_division_needs_no_compliance_tests(kit: Kit) -> None:
+    result, out = package(kit.fill(), division="open")
+    assert "compliance_missing" not in rules(result)
+    readme = home(out, "open") / "results/box-1/yolo-99/Offline/README.md"
+    assert "| Compliance tests | none was run |" in readme.read_text()
+
+
+def test_a_compliance_test_of_another_benchmark(kit: Kit) -> None:
+    kit.fill().compliance("Offline", benchmark="digits")
+    result, _ = package(kit)
+    assert result.status == "data_error"
+    assert "TEST01 is of digits, not yolo" in result.message

@@ -390,3 +390,53 @@ def test_a_box_in_a_crowd_is_neither_right_nor_wrong(kit: Kit) -> None:
     (kit.folder("accuracy", "Offline") / "examples.json").write_text(json.dumps(shown))
     text, _ = page(kit)
     assert "1 found, 0 wrong, 1 missed" in text
+
+
+def test_compliance_tests_with_verdict_and_figures(kit: Kit) -> None:
+    kit.fill()
+    for scenario in ("SingleStream", "MultiStream"):
+        kit.compliance(scenario)
+    text, summary = page(kit)
+    assert "Compliance tests" in text
+    assert "+1.20 % against the performance run" in text
+    assert "Not checked here: TEST01 of Offline;" in text
+    assert summary["verdict"]["valid"] is True
+    assert [v["scenario"] for v in summary["compliance"]] == ["MultiStream", "SingleStream"]
+
+
+def test_a_compliance_test_that_failed_is_missed(kit: Kit) -> None:
+    short = {"rule": "min_duration", "met": False, "required": 600, "found": 3, "message": "short"}
+    check = {
+        "name": "accuracy",
+        "verdict": "fail",
+        "reason": "2 of 64 logged answers differ",
+        "figures": {"logged_samples": 64},
+        "doubts": [{"rule": "test01_payloads", "severity": "error", "message": "a doubt"}],
+        "lines": ["TEST FAIL"],
+    }
+    kit.fill().compliance("Offline", verdict="fail", checks=[check], rules=[short], official=False)
+    text, summary = page(kit)
+    assert summary["verdict"]["valid"] is False
+    found = {m["rule"]: m["places"] for m in summary["verdict"]["missed"]}
+    assert found["test01_accuracy"][0][0] == "Offline TEST01"
+    assert {"min_duration", "test01_payloads"} <= found.keys()
+    assert "64 answers logged" in text and "a doubt" in text and "minimum duration" in text
+
+
+def test_what_could_not_be_verified_is_missed(kit: Kit) -> None:
+    check = {"name": "performance", "verdict": "cannot be verified", "reason": "no log"}
+    nothing = {"metric": None, "duration_s": None, "rules": [], "official": False}
+    kit.fill().compliance(
+        "Offline", "TEST04", verdict="cannot be verified", checks=[check], **nothing
+    )
+    text, summary = page(kit)
+    assert summary["verdict"]["valid"] is False
+    assert "cannot be verified: no log" in text
+
+
+def test_a_verification_that_does_not_fit(kit: Kit) -> None:
+    folder = kit.fill().compliance("Offline")
+    (folder / "compliance.json").write_text('{"verdict": "splendid"}')
+    result, _ = kit.run(STAGE, "report", PARAMS)
+    assert result.status == "data_error"
+    assert "compliance.json: verdict" in result.message

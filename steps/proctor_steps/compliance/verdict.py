@@ -16,6 +16,7 @@ from proctor_steps.stage import DataError
 
 Verdict = Literal["pass", "fail", "cannot be verified"]
 CheckName = Literal["accuracy", "performance", "output_length"]
+Severity = Literal["info", "warning", "error"]
 FILE = "compliance.json"
 
 
@@ -30,7 +31,7 @@ class Doubt(_Record):
     """
 
     rule: str
-    severity: Literal["info", "warning", "error"]
+    severity: Severity
     message: str
 
 
@@ -72,8 +73,9 @@ class Verification(_Record):
     duration_s: float | None
     rules: tuple[Rule, ...]
 
-    def findings(self) -> list[Finding]:
-        """Everything that stands in the way, each with its rule."""
+    def findings(self, missed: Severity = "warning") -> list[Finding]:
+        """Everything that stands in the way, each with its rule; ``missed``: a rule of the round's
+        that the run misses."""
         where = f"{self.scenario} {self.test}".strip()
         told = []
         for check in self.checks:
@@ -81,7 +83,7 @@ class Verification(_Record):
                 text = f"{check.name.replace('_', ' ')}: {check.verdict}: {check.reason}"
                 told.append((f"{self.test.lower()}_{check.name}", "error", text))
             told += [(doubt.rule, doubt.severity, doubt.message) for doubt in check.doubts]
-        told += [(rule.rule, "warning", rule.message) for rule in self.rules if rule.met is False]
+        told += [(rule.rule, missed, rule.message) for rule in self.rules if rule.met is False]
         return [
             Finding.model_validate(
                 {"rule": rule, "severity": severity, "message": message, "where": where}

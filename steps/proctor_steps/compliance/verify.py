@@ -23,6 +23,7 @@ from proctor_steps.compliance.verdict import (
 )
 from proctor_steps.loadgen import log, rules
 from proctor_steps.loadgen.log import LoadgenRun
+from proctor_steps.rounds import Scenario
 from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
 
 _CHECKS: Mapping[str, Mapping[CheckName, Callable[[Case], Check]]] = {
@@ -44,6 +45,9 @@ class Params(StageParams):
 
     benchmark: str = Field(description="the benchmark, for example yolo")
     test: TestName = Field(description="the test, for example TEST01")
+    scenario: Scenario | Literal[""] = Field(
+        default="", description="the scenario that the logs must be of; default: what they say"
+    )
     round: str = Field(default="v6.1", description="MLPerf round whose rules are checked")
     dtype: Literal["", "byte", "float32", "int16", "int32", "int64"] = Field(
         default="",
@@ -95,6 +99,8 @@ def verify(params: Params, logs: Path, others: Mapping[str, Path | None]) -> Ver
         judged = rules.judge(logs, round_, params.benchmark, {}, params.test)
         if judged.mode != "performance":
             raise DataError(f"{params.test} is a run in performance mode; these logs are not")
+        if params.scenario not in ("", judged.scenario):
+            raise DataError(f"the logs are of {judged.scenario}, not of {params.scenario}")
         detail = log.read(logs)
     except DataError as error:
         return _unverifiable(params, str(error))
@@ -140,7 +146,7 @@ def _unverifiable(params: Params, reason: str) -> Verification:
         benchmark=params.benchmark,
         round=params.round,
         test=params.test,
-        scenario="",
+        scenario=params.scenario,
         verdict="cannot be verified",
         official=False,
         checks=tuple(tried(name, refuse) for name in _CHECKS[params.test]),

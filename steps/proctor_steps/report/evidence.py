@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
+from proctor_steps.compliance.verdict import FILE as COMPLIANCE_FILE
+from proctor_steps.compliance.verdict import Verification
 from proctor_steps.stage import DataError, StepIO
 
 
@@ -127,12 +129,14 @@ class Example(Read):
     ground_truth: tuple[Box, ...] = ()
 
 
-R = TypeVar("R", bound=Read)
+R = TypeVar("R", bound=BaseModel)
 
 
 @dataclass
 class Evidence:
     """Everything that was found, by scenario. ``problems``: what is absent or unreadable.
+
+    ``compliance``: what was verified, by scenario and test.
 
     ``measured_in``: the attempts of another run whose figures were taken over.
     """
@@ -151,6 +155,8 @@ class Evidence:
     model: dict[str, Any] = field(default_factory=dict)
     model_folder: Path | None = None
     problems: list[str] = field(default_factory=list)
+    compliance: dict[tuple[str, str], Verification] = field(default_factory=dict)
+    compliance_folders: dict[tuple[str, str], Path] = field(default_factory=dict)
 
     def strangers(self, benchmark: str) -> list[tuple[str, str]]:
         """Runs and scores of another benchmark: ``(scenario, "the score is of digits")``."""
@@ -163,6 +169,9 @@ class Evidence:
             for scenario, part in parts.items():
                 if benchmark and part.benchmark not in ("", benchmark):
                     told.append((scenario, f"the {what} is of {part.benchmark}, not {benchmark}"))
+        for (scenario, test), verified in self.compliance.items():
+            if benchmark and verified.benchmark != benchmark:
+                told.append((scenario, f"{test} is of {verified.benchmark}, not {benchmark}"))
         return told
 
     def scenarios(self) -> list[str]:
@@ -190,6 +199,7 @@ def gather(io: StepIO, runs_input: str = "runs", scores_input: str = "accuracy")
         if score is not None:
             found.scores[scenario], found.score_folders[scenario] = score, folder
             found.raw_scores[scenario] = raw
+    _compliance(io, found, wrong)
     found.dataset_folder, found.dataset = _folder(io, "dataset", "dataset.json", found, wrong)
     found.model_folder, found.model = _folder(io, "model", "model.json", found, wrong)
     if wrong:
@@ -213,6 +223,15 @@ def _runs(io: StepIO, name: str, found: Evidence, wrong: list[str]) -> None:
         else:
             found.performance[run.scenario], found.logs[run.scenario] = run, folder
             found.raw_runs[run.scenario] = raw
+
+
+def _compliance(io: StepIO, found: Evidence, wrong: list[str]) -> None:
+    for _, folder in sorted(io.inputs("compliance").items()):
+        path = folder / COMPLIANCE_FILE
+        verified = _fit(Verification, _json(path, found, wrong), path, wrong)
+        if verified is not None:
+            key = verified.scenario, verified.test
+            found.compliance[key], found.compliance_folders[key] = verified, folder
 
 
 def _folder(

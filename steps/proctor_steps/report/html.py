@@ -81,7 +81,7 @@ def render(params: Params, made: contract.Contract, found: Evidence, judged: Ver
         params=params,
         contract=made,
         verdict=judged,
-        unchecked=verdict.unchecked(params.benchmark, params.round),
+        unchecked=verdict.unchecked(found, params.benchmark, params.round),
         rows=[_row(name, found) for name in found.scenarios()],
         classes=_classes(found),
         pictures=_pictures(found, params.examples),
@@ -292,6 +292,7 @@ def _summary(found: Evidence, judged: Verdict, approvals: tuple[Approval, ...]) 
         "accuracy": [
             {**_brief(found.scores[n]), "scenario": n} for n in scenarios if n in found.scores
         ],
+        "compliance": [v.model_dump(mode="json") for _, v in sorted(found.compliance.items())],
         "findings": [f.model_dump() for f in _findings(found, judged)],
         "approvals": [a.model_dump() for a in approvals],
         "measured_in": found.measured_in,
@@ -321,6 +322,7 @@ STAGE = Stage(
         "accuracy": "the scores, one cell a scenario",
         "performance": "the logs of the performance runs, one cell a scenario",
         "runs": "the logs of the accuracy runs, one cell a scenario (optional)",
+        "compliance": "compliance tests that were verified, one cell each (optional)",
     },
     outputs={"report": "report.html and summary.json"},
 )

@@ -43,7 +43,8 @@ def scenario_readme(
     accuracy_log_sha256: str,
 ) -> str:
     """What this scenario is worth, in words and figures."""
-    about = [f for f in judged.findings if f.where in ("", scenario)]
+    places = {"", scenario, *(f"{scenario} {test}" for _, test in found.compliance)}
+    about = [f for f in judged.findings if f.where in places]
     blocking = [f for f in about if f.severity != "info"]
     lines = [
         f"# {params['benchmark']}, {scenario}",
@@ -70,7 +71,7 @@ def _worth(blocking: Sequence[Finding], untargeted: bool) -> list[str]:
     if not blocking and untargeted:
         return ["**This is not a valid MLPerf result.** No accuracy target is set for it."]
     if not blocking:
-        return ["Every rule that was checked is met. The compliance runs were not made."]
+        return ["Every rule that was checked is met."]
     lines = ["**This is not a valid MLPerf result.** It misses these rules:", ""]
     return lines + [
         f"- {verdict.words(f.rule)} (`{one_line(f.rule)}`): {one_line(f.message)}" for f in blocking
@@ -90,8 +91,14 @@ def _figures(scenario: str, found: Evidence) -> list[str]:
         (score.metric, verdict.percent(score.value)),
         ("Target", verdict.percent(score.target) if score.target is not None else "none"),
         ("Samples scored", f"{score.samples} of {score.expected_samples}"),
+        ("Compliance tests", _tests(scenario, found)),
     ]
     return ["| | |", "|---|---|", *(f"| {name} | {one_line(text)} |" for name, text in rows)]
+
+
+def _tests(scenario: str, found: Evidence) -> str:
+    verified = {test: v.verdict for (of, test), v in found.compliance.items() if of == scenario}
+    return ", ".join(f"{test}: {verdict_}" for test, verdict_ in verified.items()) or "none was run"
 
 
 def _metric(metric: Metric | None) -> str:

@@ -10,6 +10,7 @@
             measurements.json  user.conf  README.md
             performance/run_1/mlperf_log_{summary,detail}.txt
             accuracy/mlperf_log_{summary,detail}.txt  accuracy.txt  mlperf_log_accuracy.json (cut)
+            TESTxx/...                        compliance tests, as they were verified
 
 The package is made whatever the results are worth; what they miss stands in the README of each
 scenario and in the findings. Whether it may be made at all is the approval's business.
@@ -30,7 +31,7 @@ from proctor_steps import contract, rounds
 from proctor_steps.report import verdict
 from proctor_steps.report.evidence import Evidence, gather
 from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
-from proctor_steps.submission import archive, documents, inferred, system
+from proctor_steps.submission import archive, compliance, documents, inferred, system
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _LOGS = ("mlperf_log_summary.txt", "mlperf_log_detail.txt")
@@ -99,7 +100,9 @@ def run(params: Params, io: StepIO) -> None:
             scenario, params.model_dump(), found, judged, io.contract, hashes[scenario]
         )
         _text(folder / "README.md", text)
+        compliance.add(folder, scenario, found)
     inferred.add(root / "results" / params.system_name / name, params.inferred)
+    compliance.tell_missing(scenarios, params.benchmark, params.round, params.division, found, io)
     _documentation(root / "documentation", params, found, io)
     _source(root / "src" / name, io.contract)
     _tell(judged, io)
@@ -305,6 +308,7 @@ STAGE = Stage(
         "performance": "logs of the performance runs, one cell a scenario",
         "model": "the model",
         "dataset": "the filtered dataset",
+        "compliance": "compliance tests that were verified, one cell each (optional)",
     },
     outputs={"package": "tree/ and submission.tar.gz"},
 )
