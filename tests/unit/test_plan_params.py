@@ -48,6 +48,17 @@ def test_defaults() -> None:
     }
 
 
+def test_a_list_may_be_empty_where_its_default_is() -> None:
+    text = """
+params: {tests: {type: choices, choices: [TEST01, TEST04], default: []}}
+steps: [{id: a, image: a, command: c, matrix: {test: "${params.tests}"}}]
+"""
+    plan = compile(parse_pipeline(text, "test.yaml"))
+    assert check_params(plan, {}) == {"tests": []}
+    assert check_params(plan, {"tests": ""}) == {"tests": []}
+    assert check_params(plan, {"tests": ["TEST04"]}) == {"tests": ["TEST04"]}
+
+
 def test_text_of_the_command_line() -> None:
     given: dict[str, JsonValue] = {
         "scenarios": "SingleStream, Offline",

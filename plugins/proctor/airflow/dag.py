@@ -219,7 +219,7 @@ def _param(param: model.Param) -> Param:
         "choices": "array",
     }
     # The form refuses an empty field whose type does not allow null, and sends null for it.
-    optional = not param.required and param.default in (None, "")
+    optional = not param.required and param.default in (None, "", [])
     kind = types[param.type]
     schema: dict[str, Any] = {
         "type": ["null", kind] if optional else kind,

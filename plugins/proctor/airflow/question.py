@@ -70,6 +70,16 @@ def evidence_markdown(run: StepRun, shown: str) -> str:
                 ],
             )
         )
+    if summary["compliance"]:
+        parts.append(
+            _table(
+                ("Scenario", "Compliance test", "Verdict", "Findings"),
+                [
+                    (t.get("scenario"), t["test"], t["verdict"], _told(t))
+                    for t in summary["compliance"]
+                ],
+            )
+        )
     parts.append(f"Evidence digest `{shown[:16]}`; the answer is stored against it.")
     return "\n\n".join(parts)
 
@@ -99,6 +109,16 @@ def _plain(cell: Any) -> str:
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
+
+
+def _told(row: dict[str, Any]) -> str:
+    """Rules that a step's findings name, each once."""
+    findings = row.get("findings")
+    known = findings if isinstance(findings, list) else []
+    rules = [
+        str(f.get("rule")) for f in known if isinstance(f, dict) and f.get("severity") != "info"
+    ]
+    return ", ".join(dict.fromkeys(rules)) or "none"
 
 
 def _figure(value: Any) -> str:

@@ -110,8 +110,8 @@ def _for_subjects(
 
 
 def figures(plan: Plan, by_step: dict[str, list[Line]]) -> dict[str, list[Any]]:
-    """The newest good result of every step that measured something."""
-    results, accuracy = [], []
+    """The newest good result of every step that measured something, or verified a measurement."""
+    results, accuracy, compliance = [], [], []
     for step in plan.steps:
         line = _newest(by_step.get(step.id, []), "result")
         if line is None or line.data.get("state") != "succeeded":
@@ -122,7 +122,9 @@ def figures(plan: Plan, by_step: dict[str, list[Line]]) -> dict[str, list[Any]]:
             results.append(_loadgen(step.id, loadgen, line))
         if _has(score := metrics.get("accuracy"), metric=str, value=int | float):
             accuracy.append({"step": step.id, **score, "findings": line.data.get("findings")})
-    return {"results": results, "accuracy": accuracy}
+        if _has(tested := metrics.get("compliance"), test=str, verdict=str):
+            compliance.append({"step": step.id, **tested, "findings": line.data.get("findings")})
+    return {"results": results, "accuracy": accuracy, "compliance": compliance}
 
 
 def _has(metrics: Any, **wanted: Any) -> TypeGuard[dict[str, JsonValue]]:

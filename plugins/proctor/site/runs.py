@@ -187,6 +187,7 @@ class WatchedRun:
                 "steps": [],
                 "results": [],
                 "accuracy": [],
+                "compliance": [],
             }
         refresh_summary(self.instance.home, self.record)
         return summarise(self.instance.home.records, self.record)

@@ -188,6 +188,10 @@ def results_table(console: Console, summary: Mapping[str, Any], record: RunRecor
         if step["state"] == "failed":
             text = f"✗ {step['id']}: {step.get('message', 'failed')}"
             console.print(Text(text, style="bold red"), soft_wrap=True)
+    for tested in summary["compliance"]:
+        words = f"{tested.get('scenario')} {tested['test']}: {tested['verdict']}"
+        style = "green" if tested.get("official") else "yellow"
+        console.print(Text(words, style=style if tested["verdict"] == "pass" else "red"))
     _rules_missed(console, list(performance.values()))
     others = [s for s in summary["steps"] if s.get("reused_from") and not s.get("measurement")]
     if taken := [step["id"] for step in others]:

@@ -39,6 +39,9 @@ def _param_spec(context: Context, path: DataPath, param: ParamSpec) -> Iterator[
             yield context.at_key((*path, key), message, "remove it, or change the type")
     if len(set(param.choices)) != len(param.choices):
         yield context.at((*path, "choices"), f"{name!r} lists a choice twice", "remove one")
+    if param.type == "choices" and param.when == "build" and param.default == []:
+        message = f"{name!r} is settled when the plan is made, and must choose something"
+        yield context.at((*path, "default"), message, "name a choice, or make it 'when: run'")
     given = "default" in param.model_fields_set
     if param.required and given:
         message = f"{name!r} is required and has a default, too"

@@ -27,6 +27,8 @@ class ParamLike(Protocol):
     def maximum(self) -> float | None: ...  # noqa: D102
     @property
     def required(self) -> bool: ...  # noqa: D102
+    @property
+    def default(self) -> JsonValue: ...  # noqa: D102
 
 
 def misfit(param: ParamLike, value: JsonValue) -> tuple[str, str] | None:
@@ -70,7 +72,7 @@ def _finite(value: float) -> bool:
 def _choices(param: ParamLike, value: JsonValue) -> tuple[str, str] | None:
     if not isinstance(value, list | tuple):
         return f"must be a list, {_is(value)}", "choose from: " + ", ".join(param.choices)
-    if not value:
+    if not value and param.default != []:
         return "is an empty list", "choose one at least of: " + ", ".join(param.choices)
     for item in value:
         problem = _one_of(param, item)

@@ -148,7 +148,10 @@ def _summary(folder: Path) -> Summary:
     path = folder / log.SUMMARY
     if not path.is_file():
         raise DataError(f"{log.SUMMARY} is missing: LoadGen did not finish this run")
-    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{log.SUMMARY} is no text ({error}); was it damaged?") from error
     scenario = _told(r"^Scenario\b[^:\n]*: (.*)$", text, "the scenario")
     if scenario not in _RATES:
         raise DataError(f"{log.SUMMARY}: scenario {ascii(scenario)[:40]} is not known")

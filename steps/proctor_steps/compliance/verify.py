@@ -174,10 +174,10 @@ def _optional(io: StepIO, name: str) -> Path | None:
 
 
 _OPTIONAL = {
-    "performance": "logs of the performance run (TEST01, TEST04)",
-    "accuracy": "logs of the accuracy run (TEST01, TEST08)",
-    "dataset": "the dataset, to score answers that are not deterministic (TEST01, optional)",
-    "score": "TEST07: accuracy.txt, what the benchmark's scorer printed of the test's log",
+    "performance": "for TEST01 and TEST04: logs of the performance run (optional)",
+    "accuracy": "for TEST01 and TEST08: logs of the accuracy run (optional)",
+    "dataset": "for TEST01: the dataset, to score answers that are not deterministic (optional)",
+    "score": "for TEST07: accuracy.txt, what the benchmark's scorer printed (optional)",
 }
 STAGE = Stage(
     "compliance verify",
