@@ -220,6 +220,7 @@ def _answers_logged(case: Case) -> Iterator[Rule]:
     if wanted:
         text = f"{case.test} must log the answers to {wanted} sample(s) at least"
         met = isinstance(found, int) and found >= wanted
+        text += "" if isinstance(found, int) else f"; {found}"
         yield _rule("answers_logged", met, wanted, found, text)
 
 
