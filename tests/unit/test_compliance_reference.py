@@ -38,6 +38,7 @@ EXPLAINED = {
     "missing or empty": "the reference reads the one of both logs that it needs",
     "malformed (": "the reference reads, for one check, one of the run's logs",
     "no entry of an accuracy log ('qsl_idx')": "the reference takes {} for a list without entries",
+    "no entry of an accuracy log (": "the reference reads the lines that it can of a cut list",
     "predictions, not": "the reference stretches one prediction over all candidates",
 }
 
