@@ -57,6 +57,17 @@ def test_a_pipeline_runs_and_leaves_out_what_its_parameters_leave_out(site: Site
     assert run.record.verify_chain() == []
 
 
+def test_a_matrix_of_which_nothing_was_chosen(site: Site) -> None:
+    """What gathers it runs all the same, without that input."""
+    run = site.start("nothing", chain("nothing").replace("default: [A, B]", "default: []"))
+    assert run.ended() == "success"
+    assert {run.tasks()[f"measure.{cell}"] for cell in "AB"} == {"skipped"}
+    started = [r for r in site.fake.starts() if r["run"] == run.record.run]
+    assert [r["step"] for r in started] == ["fetch", "report"]
+    assert started[-1]["inputs"] == []
+    assert run.summary()["state"] == "succeeded"
+
+
 def test_wrong_data_fails_for_good_and_says_so(site: Site) -> None:
     site.fake.script({"fetch": {"outcome": "data_error", "message": "a.zip is truncated"}})
     run = site.start("wrong-data", chain("wrong-data"))

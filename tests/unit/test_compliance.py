@@ -165,6 +165,15 @@ def test_a_stream_faster_than_the_rules_allow_is_told(tmp_path: Path) -> None:
     assert "the rules allow 10 %" in only(found).doubts[0].message
 
 
+def test_a_summary_that_its_detail_log_denies_is_told(tmp_path: Path) -> None:
+    kit = Kit(tmp_path, "TEST04", scenario="Offline").fill(100, 105)
+    (kit.performance / "mlperf_log_summary.txt").write_text(summary("Offline", 120))
+    found = kit.verify()
+    assert found.verdict == "pass"  # by the summaries, as the reference's script has it
+    assert found.official is False
+    assert "tells 120 per second in Offline" in only(found).doubts[0].message
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

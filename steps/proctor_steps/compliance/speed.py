@@ -51,7 +51,7 @@ def not_faster(case: Case) -> Check:
 
     The reference reads the summaries, and compares a rate with the bounds that are meant for a
     latency, so that streams nearly always have 20 %; the verdict here is the same, and what is
-    faster than the README allows is told.
+    faster than the README allows is told, and so is a summary that its detail log denies.
 
     Raises:
         DataError: a summary does not tell what is compared, or no sample was repeated.
@@ -73,6 +73,8 @@ def not_faster(case: Case) -> Check:
         f"{figures['tolerance_percent']:g} % allowed"
     )
     doubts = _faster_than_the_rules(reference, test) if passed else ()
+    doubts += _not_as_logged("performance", reference, log.read(case.want("performance")))
+    doubts += _not_as_logged("test's", test, case.detail)
     return _made(passed, reason, figures, doubts)
 
 
@@ -223,3 +225,18 @@ def _faster_than_the_rules(reference: Summary, test: Summary) -> tuple[Doubt, ..
         )
         doubts.append(Doubt(rule="test04_target_latency", severity="warning", message=text))
     return tuple(doubts)
+
+
+def _not_as_logged(what: str, summary: Summary, detail: Detail) -> tuple[Doubt, ...]:
+    """LoadGen writes the same score into both files; the summary is easily edited."""
+    value = detail.values.get(_SCORES[detail.scenario])
+    if not value:
+        return ()
+    logged = _RATES[detail.scenario][1](float(value))
+    if summary.scenario == detail.scenario and math.isclose(summary.rate, logged, rel_tol=1e-3):
+        return ()
+    text = (
+        f"{log.SUMMARY} of the {what} run tells {summary.rate:g} per second in {summary.scenario}, "
+        f"{log.DETAIL} {logged:g} in {detail.scenario}; give the logs of a run as they are"
+    )
+    return (Doubt(rule="test04_summary", severity="error", message=text),)
