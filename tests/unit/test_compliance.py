@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from compliance_kit import Kit, detail, hexed, summary, write_answers, write_detail
 from proctor_steps.compliance import audit
 from proctor_steps.compliance.answers import Scores
 from proctor_steps.compliance.verdict import Check, Verification
+from proctor_steps.compliance.verify import Params
 from proctor_steps.stage import StepError
 
 
@@ -283,6 +285,13 @@ def test_the_score_of_the_test_run(line: str, verdict: str, tmp_path: Path) -> N
     found = kit.verify()
     assert found.verdict == verdict
     assert found.official is (verdict == "pass")
+
+
+@pytest.mark.parametrize("pattern", ["'f1': (", "'f1': [0-9.]+"])
+def test_a_pattern_that_finds_no_score(pattern: str) -> None:
+    given = {"benchmark": "gpt-oss-120b", "test": "TEST07", "score_pattern": pattern}
+    with pytest.raises(ValidationError, match="regular expression|must have a group"):
+        Params.model_validate(given)
 
 
 def test_too_few_answers_miss_a_rule(tmp_path: Path) -> None:

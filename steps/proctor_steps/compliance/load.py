@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from proctor_steps.loadgen import log
-from proctor_steps.rounds import Scenario
+from proctor_steps.rounds import LoadgenScenario
 from proctor_steps.stage import DataError
 
 # Parameter of `loadgen run` -> LoadGen's name for it, and what its unit is divided by.
-_ASKED: dict[Scenario, dict[str, tuple[str, float]]] = {
+_ASKED: dict[LoadgenScenario, dict[str, tuple[str, float]]] = {
     "SingleStream": {"expected_latency_ms": ("single_stream_expected_latency_ns", 1e6)},
     "MultiStream": {"expected_latency_ms": ("multi_stream_expected_latency_ns", 1e6)},
     "Server": {
@@ -20,7 +20,7 @@ _ASKED: dict[Scenario, dict[str, tuple[str, float]]] = {
 }
 
 
-def of_performance_run(folder: Path, scenario: Scenario) -> dict[str, float]:
+def of_performance_run(folder: Path, scenario: LoadgenScenario) -> dict[str, float]:
     """What that run expected of the system, as parameters of ``loadgen run``.
 
     Raises:

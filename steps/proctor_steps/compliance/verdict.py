@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -92,13 +93,12 @@ class Verification(_Record):
         ]
 
 
-class Case(BaseModel):
+@dataclass(frozen=True)
+class Case:
     """What a check is given: the logs of the test's run, and what it may be compared with.
 
     ``model``: LoadGen's name for the benchmark. ``dtype``: how a payload's numbers are stored.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     test: TestName
     benchmark: str

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from proctor_steps import rounds
 from proctor_steps.compliance import answers, audit, entropy, files, speed, stated, tokens
@@ -23,7 +24,7 @@ from proctor_steps.compliance.verdict import (
 )
 from proctor_steps.loadgen import log, rules
 from proctor_steps.loadgen.log import LoadgenRun
-from proctor_steps.rounds import Scenario
+from proctor_steps.rounds import LoadgenScenario
 from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
 
 _CHECKS: Mapping[str, Mapping[CheckName, Callable[[Case], Check]]] = {
@@ -45,7 +46,7 @@ class Params(StageParams):
 
     benchmark: str = Field(description="the benchmark, for example yolo")
     test: TestName = Field(description="the test, for example TEST01")
-    scenario: Scenario | Literal[""] = Field(
+    scenario: LoadgenScenario | Literal[""] = Field(
         default="", description="the scenario that the logs must be of; default: what they say"
     )
     round: str = Field(default="v6.1", description="MLPerf round whose rules are checked")
@@ -65,6 +66,17 @@ class Params(StageParams):
         description="TEST01: most that the score of answers that are not deterministic may differ; "
         "default: 1, or 0.1 where the benchmark's accuracy is 99.9 %",
     )
+
+    @field_validator("score_pattern")
+    @classmethod
+    def _finds_one_thing(cls, value: str) -> str:
+        try:
+            groups = re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from error
+        if not groups:
+            raise ValueError("must have a group, which is the score: for example 'f1': ([0-9.]+)")
+        return value
 
 
 def run(params: Params, io: StepIO) -> None:
