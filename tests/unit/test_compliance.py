@@ -290,7 +290,7 @@ def test_the_score_of_the_test_run(line: str, verdict: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("pattern", ["'f1': (", "'f1': [0-9.]+"])
 def test_a_pattern_that_finds_no_score(pattern: str) -> None:
     given = {"benchmark": "gpt-oss-120b", "test": "TEST07", "score_pattern": pattern}
-    with pytest.raises(ValidationError, match="regular expression|must have a group"):
+    with pytest.raises(ValidationError, match=r"regular expression|must have a group"):
         Params.model_validate(given)
 
 
