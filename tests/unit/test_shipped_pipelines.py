@@ -156,6 +156,22 @@ def test_a_submission_has_exactly_the_runs_of_its_round() -> None:
     }
 
 
+def test_a_submission_has_exactly_the_compliance_tests_of_its_division() -> None:
+    def tests(**build: JsonValue) -> set[str]:
+        plan = load_plan(find_spec("yolo-submission"), build)
+        return {s.id for s in plan.steps if s.step in ("compliance", "verify")}
+
+    assert tests() == {
+        f"{step}.{scenario}-TEST01"
+        for step in ("compliance", "verify")
+        for scenario in ("SingleStream", "MultiStream", "Offline")
+    }
+    assert tests(multistream="SingleStream", offline="SingleStream") == {
+        "compliance.SingleStream-TEST01", "verify.SingleStream-TEST01",
+    }  # fmt: skip
+    assert tests(division="open") == set()
+
+
 def test_compliance_is_run_where_it_is_asked_for() -> None:
     plan = PLANS["yolo-coco"]
     cells = [s for s in plan.steps if s.command in (("loadgen", "run"), ("compliance", "verify"))]
