@@ -24,12 +24,13 @@ from proctor_steps.stage import execute
 
 from .conftest import Ran, loadgen_run
 
-SERVER = {"scenario": "Server", "server_target_latency_ms": 2000, "performance_seconds": 2}
+SERVER = {"scenario": "Server", "server_target_latency_ms": 5000, "performance_seconds": 2}
+QPS = 100  # a small part of what the model can do
 
 
 @dataclass(frozen=True)
 class Runs:
-    """An accuracy and a performance run, and one of each test at the same and at twice the rate."""
+    """An accuracy and a performance run, and one of each test at the same rate, and one faster."""
 
     accuracy: Path
     performance: Path
@@ -47,15 +48,15 @@ def runs(dataset: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -
         assert ran.result.status == "ok", ran.result.message
         return ran
 
-    accuracy = made("accuracy", mode="accuracy", target_qps=300)
-    performance = made("performance", mode="performance", target_qps=300)
+    accuracy = made("accuracy", mode="accuracy", target_qps=QPS)
+    performance = made("performance", mode="performance", target_qps=QPS)
     as_before = {"mode": "performance", "performance": performance.logs}
     return Runs(
         accuracy.logs,
         performance.logs,
         made("test01", test="TEST01", **as_before),
         made("test04", test="TEST04", **as_before),
-        made("faster", test="TEST04", target_qps=600, **as_before).logs,
+        made("faster", test="TEST04", target_qps=3 * QPS, **as_before).logs,
     )
 
 
@@ -121,8 +122,8 @@ def test_the_settings_of_a_test_are_in_effect(runs: Runs) -> None:
 
 def test_a_test_is_given_the_load_of_the_performance_run(runs: Runs) -> None:
     found = [log.read(path).values for path in (runs.performance, runs.test01.logs, runs.faster)]
-    assert [run["effective_target_qps"] for run in found] == [300, 300, 600]
-    assert {run["effective_target_latency_ns"] for run in found} == {2_000_000_000}
+    assert [run["effective_target_qps"] for run in found] == [QPS, QPS, 3 * QPS]
+    assert {run["effective_target_latency_ns"] for run in found} == {5_000_000_000}
 
 
 def test_test01_passes(runs: Runs, verify: Verify) -> None:
