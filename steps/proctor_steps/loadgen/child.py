@@ -62,7 +62,7 @@ class Job(BaseModel):
     expected_latency_ms: float | None
     server_target_latency_ms: float | None
     min_query_count: int
-    test: str
+    test: str = ""
     dataset: Path
     model: Path
     logs: Path
