@@ -440,3 +440,14 @@ def test_a_verification_that_does_not_fit(kit: Kit) -> None:
     result, _ = kit.run(STAGE, "report", PARAMS)
     assert result.status == "data_error"
     assert "compliance.json: verdict" in result.message
+
+
+def test_the_open_division_asks_for_no_compliance_test(kit: Kit) -> None:
+    check = {"name": "performance", "verdict": "fail", "reason": "much faster"}
+    kit.fill().compliance("Offline", "TEST04", verdict="fail", checks=[check], official=False)
+    assert page(kit)[1]["verdict"]["valid"] is False
+    summary = page(kit, division="open")[1]
+    assert summary["verdict"]["valid"] is True
+    told = [f for f in summary["findings"] if f["rule"] == "test04_performance"]
+    assert told[0]["severity"] == "info"
+    assert "the open division does not ask for it" in told[0]["message"]
