@@ -28,7 +28,7 @@ def run(params: Params, io: StepIO) -> None:
     if not subjects:
         raise DataError("there is no inventory of any subject")
     kinds = Counter(str(file["kind"]) for files in subjects.values() for file in files)
-    made = {
+    made: dict[str, Any] = {
         "subjects": len(subjects),
         "files": sum(map(len, subjects.values())),
         "bytes": sum(int(file["bytes"]) for files in subjects.values() for file in files),
