@@ -6,16 +6,17 @@ malformed logs are a :class:`DataError` that names the line.
 
 from __future__ import annotations
 
-import json
-import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from proctor_steps.loadgen.scan import Scan, scan
 from proctor_steps.rounds import LoadgenScenario
 from proctor_steps.stage import DataError
 
@@ -23,7 +24,6 @@ SUMMARY = "mlperf_log_summary.txt"
 DETAIL = "mlperf_log_detail.txt"
 Mode = Literal["accuracy", "performance"]
 
-_PREFIX = ":::MLLOG "
 _MODES: dict[str, Mode] = {"AccuracyOnly": "accuracy", "PerformanceOnly": "performance"}
 _ALWAYS = ("loadgen_version", "effective_scenario", "effective_test_mode", "power_end")
 _PERFORMANCE = (
@@ -32,9 +32,10 @@ _PERFORMANCE = (
     "result_min_queries_met",
     "early_stopping_met",
     "result_query_count",
-    "num_errors",
     "power_begin",
+    "num_errors",
 )
+_TELLS_ERRORS = (5, 0, 20)  # the first releases with num_errors lie between 5.0.15 and 5.0.21
 _PERCENTILES = {"50.00": "p50", "90.00": "p90", "95.00": "p95", "97.00": "p97"}
 _PERCENTILES |= {"99.00": "p99", "99.90": "p999"}
 # What is reckoned with, by key; LoadGen writes nothing but numbers and these texts there.
@@ -215,58 +216,55 @@ def read(folder: Path) -> Detail:
         path = folder / name
         if not path.is_file() or path.stat().st_size == 0:
             raise DataError(f"{name} is missing or empty: LoadGen did not finish this run")
-    detail = _parse(folder / DETAIL)
-    for key, value in detail.values.items():
-        if not _fits(key, value):
-            raise DataError(
-                f"{DETAIL}: {key} is {ascii(value)[:80]}, which LoadGen does not write; the file "
-                "was damaged or edited: give the logs of a run as they are"
-            )
-    missing = [key for key in _ALWAYS if key not in detail.values]
-    if detail.values.get("effective_test_mode", "AccuracyOnly") not in _MODES:
-        raise DataError(f"{DETAIL}: test mode {detail.values['effective_test_mode']} is not known")
-    if not missing and detail.mode == "performance":
-        missing = [key for key in _PERFORMANCE if key not in detail.values]
-    if missing:
-        raise DataError(f"{DETAIL} does not tell {', '.join(missing)}; it was cut off")
-    if detail.scenario not in _METRICS:
-        raise DataError(f"{DETAIL}: scenario {detail.scenario!r} is not known")
+    found = scan(folder / DETAIL)
+    for problem in found.problems:
+        raise DataError(f"{DETAIL}:{problem.line}: {problem.text}")
+    detail = of(found)
+    for text in problems(detail):
+        raise DataError(f"{DETAIL}: {text}")
     return detail
 
 
-def _parse(path: Path) -> Detail:
-    values: dict[str, Any] = {}
-    errors: list[str] = []
-    elapsed = 0.0
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            entry = _line(line, f"{path.name}:{number}")
-            values[entry["key"]] = entry["value"]
-            elapsed = entry["time_ms"] / 1000
-            if entry["metadata"].get("is_error"):
-                errors.append(f"{entry['key']}: {entry['value']}")
-    return Detail(values, tuple(errors), elapsed)
+def of(found: Scan) -> Detail:
+    """What a detail log tells, unchecked: see :func:`problems`."""
+    return Detail(found.values, tuple(error.text for error in found.errors), found.elapsed_s)
 
 
-def _line(line: str, where: str) -> dict[str, Any]:
-    if not line.startswith(_PREFIX):
-        raise DataError(f"{where}: no line of a LoadGen log (it does not start with {_PREFIX!r})")
-    try:
-        entry: dict[str, Any] = json.loads(line[len(_PREFIX) :])
-        known = {name: entry[name] for name in ("key", "value", "metadata")}
-        known["time_ms"] = float(entry.get("time_ms", 0))
-        if not math.isfinite(known["time_ms"]):
-            raise ValueError("time_ms is no time")
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise DataError(f"{where}: malformed ({error}); was the file cut off?") from error
-    if not isinstance(known["key"], str) or not isinstance(known["metadata"], dict):
-        raise DataError(f"{where}: malformed (key or metadata of the wrong type)")
-    return known
+def problems(detail: Detail) -> Iterator[str]:
+    """Why this is not the whole log of a run that this project knows; nothing where it is."""
+    for key, value in detail.values.items():
+        if not _fits(key, value):
+            yield (
+                f"{key} is {ascii(value)[:80]}, which LoadGen does not write; the file "
+                "was damaged or edited: give the logs of a run as they are"
+            )
+    missing = [key for key in _ALWAYS if key not in detail.values]
+    mode = detail.values.get("effective_test_mode", "AccuracyOnly")
+    if not isinstance(mode, str) or mode not in _MODES:
+        yield f"test mode {mode} is not known"
+    elif not missing and detail.mode == "performance":
+        missing = [key for key in _performance_keys(detail) if key not in detail.values]
+    if missing:
+        yield f"does not tell {', '.join(missing)}; it was cut off"
+    scenario = detail.values.get("effective_scenario")
+    if isinstance(scenario, str) and scenario not in _METRICS:
+        yield f"scenario {scenario!r} is not known"
+
+
+def _performance_keys(detail: Detail) -> tuple[str, ...]:
+    """What the log of a performance run tells if it is whole; num_errors is its last line."""
+    numbers = tuple(int(part) for part in re.findall(r"\d+", detail.version)[:3])
+    return _PERFORMANCE if numbers >= _TELLS_ERRORS or not numbers else _PERFORMANCE[:-1]
+
+
+@cache
+def _is_number(key: str) -> bool:
+    return _NUMBERS.fullmatch(key) is not None
 
 
 def _fits(key: str, value: Any) -> bool:
     """Whether a value is of the kind that LoadGen writes under a key."""
-    if _NUMBERS.fullmatch(key):
+    if _is_number(key):
         return type(value) in (int, float) and abs(value) < 1e300
     if key in _TEXTS:
         return isinstance(value, str)

@@ -18,13 +18,19 @@ from proctor_steps.accuracy import log as accuracy_log
 from proctor_steps.compliance import audit
 from proctor_steps.loadgen import log
 from proctor_steps.loadgen.log import Detail, LoadgenRun, Percentile, Rule
-from proctor_steps.rounds import BenchmarkRules, Figure, Round, ScenarioRules
+from proctor_steps.rounds import BenchmarkRules, Figure, Round, Scenario, ScenarioRules
+from proctor_steps.rounds.model import Latency
 from proctor_steps.stage import DataError
 
 
 @dataclass(frozen=True)
 class Case:
-    """A run's log and the rules it is measured against."""
+    """A run's log and the rules it is measured against.
+
+    ``test``: the compliance test that the run is of; ``logged_entries``: of its accuracy log, or why
+    they cannot be read. ``interactive``: the result is submitted as Interactive, which LoadGen runs
+    as Server.
+    """
 
     detail: Detail
     round: Round
@@ -33,6 +39,7 @@ class Case:
     logged_samples: int
     test: str = ""
     logged_entries: int | str = 0
+    interactive: bool = False
 
     @property
     def model(self) -> str:
@@ -43,6 +50,12 @@ class Case:
     def scenario(self) -> ScenarioRules:
         """What the round asks of every benchmark in this scenario."""
         return self.round.scenarios[self.detail.scenario]
+
+    @property
+    def limits(self) -> Latency | None:
+        """The benchmark's bounds of latency in this scenario."""
+        name: Scenario = "Interactive" if self.interactive else self.detail.scenario
+        return self.benchmark.latency.get(name) if self.benchmark else None
 
     @property
     def in_round(self) -> bool:
@@ -67,7 +80,7 @@ def judge(
     logged = _logged(folder) if detail.mode == "accuracy" else 0
     case = Case(detail, round_, name, round_.benchmark(name), logged, test, _entries(folder, test))
     performance = detail.mode == "performance"
-    rules = tuple(rule for check in _checks(case) for rule in check(case))
+    rules = tuple(measure(case))
     return LoadgenRun(
         benchmark=name,
         round=round_.round,
@@ -89,6 +102,12 @@ def judge(
         errors=detail.errors,
         sut=sut,
     )
+
+
+def measure(case: Case) -> Iterator[Rule]:
+    """Each rule of a run, met or missed."""
+    for check in _checks(case):
+        yield from check(case)
 
 
 def _logged(folder: Path) -> int:
@@ -118,6 +137,7 @@ def _checks(case: Case) -> tuple[_Check, ...]:
         _seeds,
         _dataset_size,
         _audit if case.test else _no_audit,
+        _not_capped,
         _errors,
     )
     if case.detail.mode == "accuracy":
@@ -136,6 +156,8 @@ def _checks(case: Case) -> tuple[_Check, ...]:
         _early_stopping,
         _percentile,
         _latency_bound,
+        _token_latencies,
+        _token_latency_bound,
     )
 
 
@@ -199,7 +221,6 @@ def _no_audit(case: Case) -> Iterator[Rule]:
         "performance_issue_same",
         "accuracy_log_probability",
         "accuracy_log_sampling_target",
-        "max_query_count",
     )
     changed = {k: v for k in keys if (v := case.detail.values.get(f"effective_{k}"))}
     text = "no audit or test setting may be in effect"
@@ -222,6 +243,12 @@ def _answers_logged(case: Case) -> Iterator[Rule]:
         met = isinstance(found, int) and found >= wanted
         text += "" if isinstance(found, int) else f"; {found}"
         yield _rule("answers_logged", met, wanted, found, text)
+
+
+def _not_capped(case: Case) -> Iterator[Rule]:
+    found = case.detail.values.get("effective_max_query_count", 0)
+    text = "no max_query_count may end the run early"
+    yield _rule("max_query_count", not found, 0, found, text)
 
 
 def _errors(case: Case) -> Iterator[Rule]:
@@ -336,10 +363,11 @@ def _percentile(case: Case) -> Iterator[Rule]:
 
 
 def _latency_bound(case: Case) -> Iterator[Rule]:
-    if case.detail.scenario != "Server":
+    if case.detail.scenario != "Server" or _by_tokens(case):
         return
     bound_ns = float(case.detail.values.get("effective_target_latency_ns", 0))
-    limit_ms = case.benchmark.limit_ms("Server") if case.benchmark else None
+    limit = case.limits.latency_ms if case.limits else None
+    limit_ms = limit.value if limit else None
     found = case.percentile()
     found_ms = found.value_ns / 1e6 if found else None
     allowed_ms = bound_ns / 1e6 if limit_ms is None else min(limit_ms, bound_ns / 1e6)
@@ -355,3 +383,34 @@ def _latency_bound(case: Case) -> Iterator[Rule]:
     elif bound_ns > limit_ms * 1e6:
         text += f"; the run was set to {bound_ns / 1e6:g} ms, the round allows {limit_ms:g} ms"
     yield _rule("latency_bound", met, allowed_ms, found_ms, text)
+
+
+def _by_tokens(case: Case) -> bool:
+    """Whether it is tokens whose latencies are bounded; LoadGen then sets none for the query."""
+    return bool(case.detail.values.get("effective_use_token_latencies")) or bool(
+        case.detail.values.get("requested_use_token_latencies")
+    )
+
+
+def _token_latencies(case: Case) -> Iterator[Rule]:
+    asked = case.benchmark.token_latencies if case.benchmark else None
+    if asked and asked.value:
+        text = "the latencies of tokens must be measured (use_token_latencies)"
+        yield _rule("token_latencies", _by_tokens(case), True, _by_tokens(case), text)
+
+
+def _token_latency_bound(case: Case) -> Iterator[Rule]:
+    if case.detail.scenario != "Server" or case.limits is None:
+        return
+    for figure, key, what in (
+        (case.limits.ttft_ms, "result_first_token_99.00_percentile_latency_ns", "first token"),
+        (case.limits.tpot_ms, "result_time_per_output_token_99.00_percentile_ns", "further token"),
+    ):
+        limit = figure.value if figure else None
+        if limit is None:
+            continue
+        found = case.detail.values.get(key)
+        found_ms = found / 1e6 if found is not None else None
+        met = found_ms is not None and found_ms <= limit
+        text = f"the 99th percentile of the latency of a {what} must be within {limit:g} ms"
+        yield _rule("token_latency_bound", met, limit, found_ms, text)

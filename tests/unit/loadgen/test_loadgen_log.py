@@ -137,7 +137,7 @@ def test_a_run_that_meets_every_rule_is_official(scenario: str, full: Callable[.
         ("SingleStream", {"effective_target_latency_percentile": 0.5}, "percentile"),
         ("SingleStream", {"effective_performance_issue_same": True}, "no_audit_settings"),
         ("SingleStream", {"effective_accuracy_log_probability": 0.1}, "no_audit_settings"),
-        ("SingleStream", {"effective_max_query_count": 500}, "no_audit_settings"),
+        ("SingleStream", {"effective_max_query_count": 500}, "max_query_count"),
     ],
 )
 def test_each_rule_missed(
