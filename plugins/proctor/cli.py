@@ -13,7 +13,7 @@ from proctor.runtime.commands import register as register_runtime
 from proctor.site.commands import HomeOption, register
 from proctor.site.run_commands import register as register_runs
 from proctor.site.site_commands import register as register_site
-from proctor_steps.cli import rounds_app
+from proctor_steps.cli import rounds_app, submission_app
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -35,6 +35,7 @@ register_runs(app)
 register_site(app)
 register_runtime(app)
 app.add_typer(rounds_app, name="rounds")
+app.add_typer(submission_app, name="submission")
 
 Spec = Annotated[str, typer.Argument(help="A spec's file, or the name of a shipped pipeline.")]
 Settings = Annotated[

@@ -21,6 +21,8 @@ _MODULES = {
     "report html": "report.html",
     "submission preflight": "submission.preflight",
     "submission package": "submission.package",
+    "submission check": "submission.check.stage",
+    "submission official-check": "submission.check.second",
     "medperf subjects": "medperf.subjects",
     "medperf conditions": "medperf.conditions",
     "selfcheck act": "selfcheck",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from proctor_steps.submission.check.commands import register as register_check
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -18,6 +20,11 @@ BAD_INPUT = 2  # exit code: what was given on the command line is wrong
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, every figure with its sources.")]
 
 rounds_app = typer.Typer(help="The rules of MLPerf Inference's rounds.", no_args_is_help=True)
+submission_app = typer.Typer(
+    help="Submissions: the system's description, packages as one tree, the results.",
+    no_args_is_help=True,
+)
+register_check(submission_app)
 
 
 @rounds_app.command("list")

@@ -9,15 +9,8 @@ from proctor_steps.contract import Approval, Contract, Finding
 from proctor_steps.report import verdict
 from proctor_steps.report.charts import duration, significant
 from proctor_steps.report.evidence import Evidence, Metric
+from proctor_steps.submission.system import MEASUREMENTS
 
-# What the official checker wants to find in measurements.json, each with something in it.
-MEASUREMENTS = (
-    "input_data_types",
-    "retraining",
-    "starting_weights_filename",
-    "weight_data_types",
-    "weight_transformations",
-)
 _TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
 
 

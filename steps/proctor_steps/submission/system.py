@@ -69,6 +69,15 @@ MAY_BE_EMPTY = frozenset(
     }
 )
 
+# What the official checker wants to find in measurements.json, each with something in it.
+MEASUREMENTS = (
+    "input_data_types",
+    "retraining",
+    "starting_weights_filename",
+    "weight_data_types",
+    "weight_transformations",
+)
+
 STATUSES = ("available", "preview", "rdi")
 SYSTEM_TYPES = ("datacenter", "edge", "datacenter,edge", "edge,datacenter")
 

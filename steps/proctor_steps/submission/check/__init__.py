@@ -1,0 +1,1 @@
+"""The validator of submissions: :func:`proctor_steps.submission.check.run.check`."""
