@@ -21,6 +21,7 @@ BENCHMARKS = {
     "endpoint": 5,
     "hashing": 5,
     "subjects": 3,
+    "submission_check": 5,
     "many_subjects": 1,
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import submission_kit
 from proctor_steps.contract import Contract, Mount, Result, load_result
 from proctor_steps.stage import Stage, execute
 
@@ -54,3 +55,10 @@ def run_stage(tmp_path: Path) -> RunStage:
         return result, out
 
     return run
+
+
+@pytest.fixture(scope="session")
+def faultless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A submission without fault: to be copied before it is spoilt."""
+    folder = tmp_path_factory.mktemp("submission")
+    return submission_kit.make_tree(folder / "tree", submission_kit.make_runs(folder / "runs"))
