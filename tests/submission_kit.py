@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import null_run
+from proctor_steps.compliance import audit as compliance
 from proctor_steps.submission.archive import truncate_accuracy_log
 from proctor_steps.submission.system import FIELDS, MEASUREMENTS, without_accelerator
 
@@ -27,14 +28,13 @@ DESCRIPTION = f"{SUBMISSION}/systems/{SYSTEM}.json"
 DETAIL, SUMMARY = "mlperf_log_detail.txt", "mlperf_log_summary.txt"
 PREFIX = ":::MLLOG "
 LASTED_MS = 601_234
-AUDIT = "*.*.mode = 2\n*.*.accuracy_log_rng_seed = 7\n*.*.accuracy_log_sampling_target = 64\n"
 
 
 def make_runs(folder: Path) -> Path:
     """The logs that :func:`make_tree` needs: every scenario in performance, accuracy and TEST01."""
     audit = folder / "audit.config"
     folder.mkdir(parents=True, exist_ok=True)
-    audit.write_text(AUDIT)
+    audit.write_text(compliance.text("TEST01", "yolo"))
     for scenario in SCENARIOS:
         for name, mode, config in (
             ("performance", "PerformanceOnly", ""),

@@ -375,6 +375,8 @@ _TESTS = [
       f"{TEST01}/performance/run_1/{DETAIL}"),
     m("TEST01 of another system", logged(f"{TEST01}/performance/run_1/{DETAIL}", sut_name="other"),
       AGAINST, "test01_of_another", f"{TEST01}/performance/run_1/{DETAIL}"),
+    m("TEST01 without its settings", copied(RUN, f"{TEST01}/performance/run_1"), AGAINST,
+      "audit_settings", f"{TEST01}/performance/run_1/{DETAIL}"),
     m("TEST01's run INVALID", logged(f"{TEST01}/performance/run_1/{DETAIL}",
       result_validity="INVALID"), AGAINST, "result_validity",
       f"{TEST01}/performance/run_1/{DETAIL}"),

@@ -27,9 +27,9 @@ from proctor_steps.stage import DataError
 class Case:
     """A run's log and the rules it is measured against.
 
-    ``test``: the compliance test that the run is of; ``logged_entries``: of its accuracy log, or why
-    they cannot be read. ``interactive``: the result is submitted as Interactive, which LoadGen runs
-    as Server.
+    ``test``: the compliance test that the run is of; ``logged_entries``: of its accuracy log, or
+    why they cannot be read. ``interactive``: the result is submitted as Interactive, which LoadGen
+    runs as Server.
     """
 
     detail: Detail

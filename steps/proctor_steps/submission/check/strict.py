@@ -32,9 +32,8 @@ _ANEW = "run again with the round's settings"
 def performance(run: Run, told: Collection[str]) -> Iterator[Finding]:
     """The rules of a performance run that are not in ``told``."""
     lifted = set(told) | _TOLD_ELSEWHERE | (_LIFTED_IN_OPEN if run.result.open else set())
-    if run.test:
-        lifted |= {"no_audit_settings"}  # the test is one
-    yield from _measured(run.result, run.log, "performance", 0, lifted)
+    lifted |= {"answers_logged"}  # a submission may leave out what a test logged
+    yield from _measured(run.result, run.log, "performance", 0, lifted, run.test)
 
 
 def accuracy(result: Result, told: Collection[str]) -> Iterator[Finding]:
@@ -47,7 +46,7 @@ def accuracy(result: Result, told: Collection[str]) -> Iterator[Finding]:
 
 
 def _measured(
-    result: Result, log: Log, mode: str, logged: int, lifted: Collection[str]
+    result: Result, log: Log, mode: str, logged: int, lifted: Collection[str], test: str = ""
 ) -> Iterator[Finding]:
     assert log.scan is not None  # noqa: S101 (such logs are not judged)
     tell, scan = result.tell, log.scan
@@ -67,8 +66,10 @@ def _measured(
         return
     name = result.asked.name if result.asked else result.place.benchmark
     known = result.asked.rules if result.asked else None
-    interactive = result.scenario == "Interactive"
-    case = rules.Case(detail, result.system.round, name, known, logged, interactive)
+    case = rules.Case(
+        detail, result.system.round, name, known, logged, test,
+        interactive=result.scenario == "Interactive",
+    )  # fmt: skip
     for rule in rules.measure(case):
         if rule.met is False and rule.rule not in lifted:
             make = tell.advice if _is_advice(rule.rule, mode) else tell.against
