@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from proctor_steps.compliance import audit, speed
+from proctor_steps.compliance.verdict import Case, Check
+from proctor_steps.loadgen import log as loadgen_log
 from proctor_steps.loadgen.log import DETAIL, SUMMARY
+from proctor_steps.stage import DataError
 from proctor_steps.submission.check import files, performance
 from proctor_steps.submission.check.asked import Target
 from proctor_steps.submission.check.finding import Finding
@@ -29,6 +33,7 @@ _LINES_OF_TEST06 = (
     ("EOS check pass: True",),
     ("Sample length check pass: True",),
 )
+_SPEED: dict[str, Callable[[Case], Check]] = {"TEST01": speed.same, "TEST04": speed.not_faster}
 _RUN_IT = "run the test, verify it with the round's script, and add what both leave"
 
 
@@ -139,6 +144,34 @@ def _run(result: Result, test: str, folder: Path) -> Iterator[Finding]:
         )  # fmt: skip
     yield from performance.judge(Run(result, log, test))
     yield from _same_system(result, test, log)
+    if PASS in text.content:
+        yield from _speed(result, test, log, path)
+
+
+def _speed(result: Result, test: str, log: Log, path: Path) -> Iterator[Finding]:
+    """The verdict on how fast the run was, once more, from both logs themselves."""
+    check = _SPEED[test]
+    valid = all(run.value("result_validity") == "VALID" for run in (result.performance, log))
+    if not valid or result.asked is None:
+        return  # told by the rules of a run
+    model = audit.model_of(result.asked.round, result.asked.name)
+    try:
+        found = check(
+            Case(
+                test="TEST04" if test == "TEST04" else "TEST01",
+                benchmark=result.asked.name, round=result.asked.round, model=model,
+                detail=loadgen_log.read(log.folder), logs=log.folder,
+                performance=result.performance.folder, accuracy=None, dataset=None, score=None,
+                dtype="byte", eos_token_id=0, score_pattern="", delta_percent=1.0,
+            )
+        )  # fmt: skip
+    except DataError:
+        return  # what is wrong with a log is told where it is
+    if found.verdict == "fail":
+        yield result.tell.against(
+            f"{_rule(test)}_speed", path, f"says {PASS!r}, but by the logs {found.reason}",
+            "verify the test with the logs that are submitted",
+        )  # fmt: skip
 
 
 def mismatch(folder: Path, wanted: set[str], tolerated: tuple[str, ...]) -> str:
