@@ -23,6 +23,7 @@ _MODULES = {
     "submission package": "submission.package",
     "submission check": "submission.check.stage",
     "submission official-check": "submission.check.second",
+    "submission upload": "submission.upload",
     "medperf subjects": "medperf.subjects",
     "medperf conditions": "medperf.conditions",
     "selfcheck act": "selfcheck",

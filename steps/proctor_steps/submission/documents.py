@@ -113,9 +113,12 @@ def _provenance(found: Evidence, made: Contract, accuracy_log_sha256: str) -> li
     ]
 
 
-def about_text(approvals: Sequence[Approval], measured_in: Mapping[str, str]) -> str:
-    """``documentation/README.md``: who approved, and what was measured in another run."""
-    lines = ["# Approvals", "", *approval_lines(approvals), "", "As data: approvals.json."]
+def about_text(of: str, approvals: Sequence[Approval], measured_in: Mapping[str, str]) -> str:
+    """``documentation/README.md``: who approved, and what was measured in another run.
+
+    ``of``: system and benchmark, as packages of several are merged into one tree.
+    """
+    lines = [f"# Approvals of {of}", "", *approval_lines(approvals), "", "As data: approvals.json."]
     if measured_in:
         lines += ["", "# Measured in another run, and taken over from there", ""]
         lines += [f"- {scenario}: {one_line(run)}" for scenario, run in measured_in.items()]
@@ -138,14 +141,14 @@ def approval_lines(approvals: Sequence[Approval]) -> list[str]:
     return lines
 
 
-def calibration_text(stated: str, model: Mapping[str, Any]) -> str:
+def calibration_text(of: str, stated: str, model: Mapping[str, Any]) -> str:
     """``documentation/calibration.md``: what the submitter states, else what is known."""
     body = stated.strip() or (
         "This pipeline calibrated and quantised nothing: the weights were used as they were "
         "fetched. Whether and how their authors calibrated them was not stated."
     )
     file, sha256 = model.get("file", "unknown"), model.get("sha256", "unknown")
-    return f"# Calibration\n\n{body}\n\nModel: {one_line(str(file))}, sha256 {sha256}\n"
+    return f"# Calibration of {of}\n\n{body}\n\nModel: {one_line(str(file))}, sha256 {sha256}\n"
 
 
 def source_readme(pipeline: str, version: str) -> str:

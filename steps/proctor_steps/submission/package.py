@@ -103,7 +103,7 @@ def run(params: Params, io: StepIO) -> None:
         compliance.add(folder, scenario, found)
     inferred.add(root / "results" / params.system_name / name, params.inferred)
     compliance.tell_missing(scenarios, params.benchmark, params.round, params.division, found, io)
-    _documentation(root / "documentation", params, found, io)
+    _documentation(root / "documentation", f"{params.system_name}, {name}", params, found, io)
     _source(root / "src" / name, io.contract)
     _tell(judged, io)
     _pack(out, [*scenarios, *params.inferred], hashes, name, io)
@@ -244,11 +244,12 @@ def _scenario(folder: Path, scenario: str, params: Params, found: Evidence, io: 
     return sha256
 
 
-def _documentation(folder: Path, params: Params, found: Evidence, io: StepIO) -> None:
-    approvals = [approval.model_dump() for approval in io.contract.approvals]
-    _json(folder / "approvals.json", approvals)
-    _text(folder / "README.md", documents.about_text(io.contract.approvals, found.measured_in))
-    _text(folder / "calibration.md", documents.calibration_text(params.calibration, found.model))
+def _documentation(folder: Path, of: str, params: Params, found: Evidence, io: StepIO) -> None:
+    given = io.contract.approvals
+    _json(folder / "approvals.json", [approval.model_dump() for approval in given])
+    _text(folder / "README.md", documents.about_text(of, given, found.measured_in))
+    calibration = documents.calibration_text(of, params.calibration, found.model)
+    _text(folder / "calibration.md", calibration)
 
 
 def _source(folder: Path, made: contract.Contract) -> None:

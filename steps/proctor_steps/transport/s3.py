@@ -41,10 +41,10 @@ class S3Source:
     def __init__(
         self, uri: str, *, endpoint: str, region: str, secret: Path | None, timeout: float
     ) -> None:
-        self.bucket, self.prefix = _split(uri)
+        self.bucket, self.prefix = split(uri)
         self.where = f"s3://{self.bucket}/{self.prefix}"
         self.single = bool(self.prefix) and not self.prefix.endswith("/")
-        self.client = _client(_endpoint(endpoint), region, secret, timeout)
+        self.client = connect(endpoint, region, secret, timeout)
         self.signed = secret is not None
         self.endpoint = endpoint
 
@@ -95,16 +95,14 @@ class S3Source:
         return found
 
     def _answered(self, error: ClientError, where: str) -> Transient | StepFailure:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        code = "" if code.isdecimal() else code  # a HEAD has no body to name the reason in
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        status, code = status_of(error), code_of(error)
         text = f"{where}: the store answered {status} {code}".rstrip()
         if status == 412:
             return Stale("the object changed in the store; starting again")
         if status == 416:
             return Stale("the store has no such range; starting again")
-        if status >= 500 or status == 429 or code in _PASSING:
-            return Transient(text)
+        if transient := passing(error, where):
+            return transient
         if status == 404:
             return DataError(f"{text}: no such bucket or object. A prefix has to end with '/'")
         if status in (401, 403):
@@ -176,7 +174,38 @@ class S3File:
             raise self._source.failure(error, self.where) from error
 
 
-def _split(uri: str) -> tuple[str, str]:
+def status_of(error: Exception) -> int:
+    """The HTTP status that the store answered with; 0 where it answered with none."""
+    found = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return int(found)
+
+
+def code_of(error: Exception) -> str:
+    """The store's own name for its error; "" where it gave none (a HEAD has no body for it)."""
+    code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    return "" if code.isdecimal() else code
+
+
+def passing(error: Exception, where: str) -> Transient | None:
+    """A failure that may pass: a broken connection, a store in trouble. ``None``: it will not."""
+    if not isinstance(error, ClientError):
+        return Transient(f"{type(error).__name__}: {error}")
+    status, code = status_of(error), code_of(error)
+    if status >= 500 or status == 429 or code in _PASSING:
+        return Transient(f"{where}: the store answered {status} {code}".rstrip())
+    return None
+
+
+def connect(endpoint: str, region: str, secret: Path | None, timeout: float) -> S3Client:
+    """A client of the store; see :class:`S3Source` for the arguments.
+
+    Raises:
+        DataError, StepError: the address, the region or the secret cannot be used.
+    """
+    return _client(_endpoint(endpoint), region, secret, timeout)
+
+
+def split(uri: str) -> tuple[str, str]:
     """Bucket and key. Keys are taken as they stand: S3 allows ``?``, ``#`` and ``%`` in them."""
     bucket, _, key = uri.partition("://")[2].partition("/")
     if not bucket or "@" in bucket:
