@@ -79,6 +79,8 @@ class Contract(Model):
     ``services``: the services that a step uses, name -> base URL (``http://detector:8000``).
     ``listen``: for a service itself, ``host:port`` where it is to listen; it writes no
     ``result.json`` and runs until SIGTERM.
+    ``image``: the container image that it runs in, ``name@sha256:…`` with the digest that the
+    engine knows it by; empty where there is no container.
     """
 
     format: Literal["proctor.contract/1"] = "proctor.contract/1"
@@ -95,6 +97,7 @@ class Contract(Model):
     approvals: tuple[Approval, ...] = ()
     services: dict[str, str] = Field(default_factory=dict)
     listen: str = ""
+    image: str = ""
 
 
 class Output(Model):

@@ -261,7 +261,7 @@ def test_what_is_not_known_is_told_and_not_invented(kit: Kit) -> None:
     result, out = package(kit.fill())
     told = " ".join(f.message for f in result.findings if f.rule == "system_description")
     fields = json.loads((home(out) / "systems/box-1.json").read_text())
-    for name in ("status", "cooling", "host_networking", "host_memory_configuration"):
+    for name in ("status", "cooling", "host_networking_topology"):
         assert name in told and fields[name] == ""
     assert "measurements" in rules(result)
 
@@ -276,7 +276,7 @@ def test_what_is_not_known_is_told_and_not_invented(kit: Kit) -> None:
     ],
 )
 def test_a_field_that_the_checker_refuses_is_told(stated: dict[str, Any], text: str) -> None:
-    problems = system.describe(stated, {}, devices=False).problems
+    problems = system.describe(stated, {}, {}).problems
     assert any(text in problem for problem in problems)
 
 
@@ -290,42 +290,6 @@ def test_an_accelerator_must_be_described(kit: Kit) -> None:
 def test_another_submitter_in_the_description_is_refused(kit: Kit) -> None:
     result, _ = package(kit.fill(), system={"submitter": "Someone"})
     assert result.status == "data_error" and "submitter" in result.message
-
-
-def test_the_machine_tells_what_it_can(tmp_path: Path) -> None:
-    files = {
-        "proc/cpuinfo": "".join(
-            f"processor\t: {i}\nmodel name\t: Fast CPU\nphysical id\t: {i // 4}\ncpu cores\t: 2\n\n"
-            for i in range(8)
-        ),
-        "proc/meminfo": "MemTotal:       16777216 kB\n",
-        "etc/os-release": 'NAME="D"\nPRETTY_NAME="Distro 12"\n',
-        "sys/block/nvme0n1/size": "500000000\n",
-        "sys/block/loop0/size": "77\n",
-        "sys/block/sda/size": "1000000000\n",
-        "sys/block/sda/queue/rotational": "1\n",
-        "sys/devices/system/cpu/cpu0/cache/index0/level": "1\n",
-        "sys/devices/system/cpu/cpu0/cache/index0/type": "Data\n",
-        "sys/devices/system/cpu/cpu0/cache/index0/size": "48K\n",
-        "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq": "3500000\n",
-    }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    found = system.discover(tmp_path)
-    assert found["host_processor_model_name"] == "Fast CPU"
-    assert (found["host_processors_per_node"], found["host_processor_core_count"]) == (2, 2)
-    assert found["host_memory_capacity"] == "16.0 GiB"
-    assert found["host_storage_capacity"] == "768 GB"
-    assert found["host_storage_type"] == "HDD, NVMe SSD"
-    assert found["host_processor_caches"] == "L1d 48K"
-    assert found["host_processor_frequency"] == "3.50 GHz"
-    assert str(found["operating_system"]).startswith("Distro 12, Linux")
-
-
-def test_a_machine_that_tells_nothing_is_no_error(tmp_path: Path) -> None:
-    found = system.discover(tmp_path)
-    assert "host_processor_model_name" not in found and "host_memory_capacity" not in found
 
 
 def test_a_scenario_without_a_target_is_not_called_free_of_faults(kit: Kit) -> None:

@@ -121,7 +121,13 @@ class Attempt:
             os.close(handle)
 
     def prepare(
-        self, request: StartRequest, store: LocalArtifacts, *, container: bool, listen: str = ""
+        self,
+        request: StartRequest,
+        store: LocalArtifacts,
+        *,
+        container: bool,
+        listen: str = "",
+        image_digest: str = "",
     ) -> None:
         """Make the folder afresh, stage the outputs, write the contract.
 
@@ -145,7 +151,7 @@ class Attempt:
         if request.cache:
             (self.home / "cache").mkdir(parents=True, exist_ok=True)
         mounts = self._mounts(request, staged, inputs, container)
-        made = _contract(request, mounts, container, listen)
+        made = _contract(request, mounts, container, listen, image_digest)
         contract.dump(self.step_dir, contract.CONTRACT_FILE, made)
         self.write("request.json", request.model_dump(mode="json"))
 
@@ -255,7 +261,11 @@ def deadline(started: datetime, seconds: float) -> str:
 
 
 def _contract(
-    request: StartRequest, mounts: Iterator[Mount], container: bool, listen: str
+    request: StartRequest,
+    mounts: Iterator[Mount],
+    container: bool,
+    listen: str,
+    image_digest: str,
 ) -> Contract:
     params = dict(request.params)
     for given in request.sources:
@@ -275,6 +285,7 @@ def _contract(
         approvals=request.approvals,
         services=request.services,
         listen=listen,
+        image=f"{request.image.partition('@')[0]}@{image_digest}" if image_digest else "",
     )
 
 

@@ -252,7 +252,7 @@ class DockerRuntime:
 
     def _create(self, attempt: Attempt, request: StartRequest, image_id: str) -> Container:
         listen = f"0.0.0.0:{request.listening.port}" if request.listening else ""
-        attempt.prepare(request, self.store, container=True, listen=listen)
+        attempt.prepare(request, self.store, container=True, listen=listen, image_digest=image_id)
         given.give_away(attempt, request, self.store)
         own = host.own_image(request.image) is not None
         wanted = given.settings(attempt, request, self.store, image_id, own=own)

@@ -142,6 +142,8 @@ def _once(params: Params, io: StepIO, logs: Path, began: float) -> LoadgenRun:
     if trace.is_file() and trace.stat().st_size == 0:
         trace.unlink()
     sut = outcome.sut | {"limits": asdict(limits.read())}
+    if io.contract.image:
+        sut["image"] = io.contract.image
     judged = _judge(params, logs, sut)
     if (judged.scenario, judged.mode) != (params.scenario, params.mode):
         raise StepError(f"LoadGen ran {judged.scenario} {judged.mode}, not what was asked for")

@@ -31,7 +31,8 @@ from proctor_steps import contract, rounds
 from proctor_steps.report import verdict
 from proctor_steps.report.evidence import Evidence, gather
 from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
-from proctor_steps.submission import archive, compliance, documents, inferred, system
+from proctor_steps.submission import archive, compliance, documents, inferred, ran_on, system
+from proctor_steps.transport.local import local_path
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _LOGS = ("mlperf_log_summary.txt", "mlperf_log_detail.txt")
@@ -42,7 +43,9 @@ class Params(StageParams):
     """Who submits what."""
 
     submitter: str = Field(description="the organisation, as a folder name without blanks")
-    division: Literal["closed", "open"] = Field(default="open", description="closed or open")
+    division: Literal["closed", "open", "network"] = Field(
+        default="open", description="closed, open or network"
+    )
     system_name: str = Field(description="the system, as a folder name without blanks")
     benchmark: str = Field(description="benchmark, for example yolo")
     round: str = Field(default="v6.1", description="MLPerf round")
@@ -59,6 +62,11 @@ class Params(StageParams):
     )
     system: dict[str, JsonValue] = Field(
         default_factory=dict, description="fields of the system's description that are known"
+    )
+    system_uri: str = Field(
+        default="",
+        description="file:///… of a JSON file with such fields, which count before those of "
+        "`system`; `proctor submission system --out` makes one to fill in",
     )
     measurements: dict[str, str] = Field(
         default_factory=dict,
@@ -182,44 +190,21 @@ def _benchmark_folder(params: Params, found: Evidence, scenarios: list[str], io:
     return met[-1] if met else next(iter(targets), params.benchmark)
 
 
-def _framework(sut: dict[str, JsonValue]) -> str:
-    """What ran the model, and the server that it stood behind."""
-    name = f"{sut['backend']} {sut.get('version', '')}".strip()
-    endpoint = sut.get("endpoint")
-    behind = isinstance(endpoint, dict) and endpoint.get("server")
-    return f"{name} behind {behind} (HTTP)" if behind else name
-
-
 def _system(params: Params, found: Evidence, io: StepIO) -> dict[str, JsonValue]:
-    known: dict[str, JsonValue] = {
+    stated = dict(params.system)
+    if params.system_uri:
+        given = system.load_stated(local_path(params.system_uri))
+        stated |= {name: value for name, value in given.items() if value not in (None, "")}
+    package: dict[str, JsonValue] = {
         "division": params.division,
         "submitter": params.submitter,
         "system_name": params.system_name,
-        "other_software_stack": _software(found),
     }
-    frameworks = {_framework(r.sut) for r in found.performance.values() if r.sut.get("backend")}
-    known["framework"] = ", ".join(sorted(frameworks))
     rules = rounds.load(params.round).benchmark(params.benchmark)
     kinds = {kind for kind in rules.scenarios if "," not in kind} if rules is not None else ()
     if len(kinds) == 1:
-        known["system_type"] = next(iter(kinds))
-    fixed = {"division", "submitter"} & params.system.keys()
-    if any(params.system[key] != known[key] for key in fixed):
-        raise DataError(
-            "system: submitter and division must be those of the package "
-            f"({params.submitter}, {params.division})"
-        )
-    described = system.describe(params.system, known, bool(io.contract.devices))
-    for problem in described.problems:
-        advice = "give it in the parameter `system`"
-        io.find("system_description", "warning", f"{problem}; {advice}", "systems")
-    return described.fields
-
-
-def _software(found: Evidence) -> str:
-    versions = {r.loadgen_version for r in found.performance.values() if r.loadgen_version}
-    parts = [f"LoadGen {version}" for version in sorted(versions)]
-    return ", ".join([*parts, f"Proctor {proctor_steps.__version__}"])
+        package["system_type"] = next(iter(kinds))
+    return ran_on.describe(stated, package, found, io)
 
 
 def _scenario(folder: Path, scenario: str, params: Params, found: Evidence, io: StepIO) -> str:

@@ -1,19 +1,23 @@
 """``systems/<system>.json``: what was measured, as far as it can be known.
 
-What the submitter states wins. What the machine tells (/proc, /sys) fills the gaps. What neither
-tells stays empty and is told: a description is never invented.
+What the submitter states wins; then what the run itself knows; then what the machine tells
+(:mod:`~proctor_steps.submission.machine`). What none of them tells stays empty and is told: a
+description is never invented. Each field keeps where it comes from.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-import re
+import difflib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
+
+from proctor_steps.stage import DataError
+from proctor_steps.submission.facts import Fact
+from proctor_steps.submission.machine import is_accelerator
 
 # The 35 fields that the official checker wants to find, in its order.
 FIELDS = (
@@ -78,137 +82,141 @@ MEASUREMENTS = (
     "weight_transformations",
 )
 
+# What the network division asks for as well; none of it may be missing.
+NETWORK_FIELDS = (
+    "is_network",
+    "network_type",
+    "network_media",
+    "network_rate",
+    "nic_loadgen",
+    "number_nic_loadgen",
+    "net_software_stack_loadgen",
+    "network_protocol",
+    "number_connections",
+    "nic_sut",
+    "number_nic_sut",
+    "net_software_stack_sut",
+    "network_topology",
+)
+NETWORK_SUT = "Network SUT"  # has to be part of the SUT's name in LoadGen's log
+
 STATUSES = ("available", "preview", "rdi")
 SYSTEM_TYPES = ("datacenter", "edge", "datacenter,edge", "edge,datacenter")
+# The official table of results computes with these, and breaks on any other text.
+NUMBERS = ("number_of_nodes", "host_processors_per_node", "accelerators_per_node")
 
 
 @dataclass(frozen=True)
 class Description:
-    """The fields, and what is wrong with them in words."""
+    """A description. ``sources``: by field, where its value comes from."""
 
     fields: dict[str, JsonValue]
+    sources: dict[str, str]
     problems: tuple[str, ...]
+
+    def missing(self) -> list[str]:
+        """Fields that must say something, and that nothing is known of."""
+        return [name for name in self.fields if _wanted(name) and _says_nothing(self.fields[name])]
 
 
 def describe(
-    stated: Mapping[str, JsonValue], known: Mapping[str, JsonValue], devices: bool
+    stated: Mapping[str, JsonValue],
+    known: Mapping[str, JsonValue],
+    machine: Mapping[str, Fact],
+    known_from: str = "the run",
 ) -> Description:
-    """Merge what is stated, what the run knows and what the machine tells.
+    """Merge what is stated, what is ``known`` from elsewhere, and what the machine tells."""
+    facts = dict(machine)
+    facts |= {k: Fact(v, known_from) for k, v in known.items() if v not in (None, "")}
+    facts |= {k: Fact(v, "stated") for k, v in stated.items() if v not in (None, "")}
+    if facts.get("division") and facts["division"].value == "network":
+        facts.setdefault("is_network", Fact("true", "the network division"))
+        order = [*FIELDS, *NETWORK_FIELDS]
+    else:
+        order = list(FIELDS)
+    order += [name for name in facts if name not in order]
+    fields = {name: _spelt(name, facts[name].value) if name in facts else "" for name in order}
+    sources = {name: facts[name].source for name in order if name in facts}
+    return Description(fields, sources, tuple(_problems(fields)))
 
-    ``devices``: accelerators were handed to the run, so that they must be stated.
-    """
-    machine = discover()
-    cpu_only = {} if devices else without_accelerator()
-    fields: dict[str, JsonValue] = dict.fromkeys(FIELDS, "")
-    for source in (cpu_only, machine, known, stated):
-        fields.update({key: value for key, value in source.items() if value not in (None, "")})
-    return Description(fields, tuple(_problems(fields)))
 
-
-def without_accelerator() -> dict[str, JsonValue]:
+def no_accelerators(why: str) -> dict[str, Fact]:
     """A system of processors alone. The count is text: a number 0 counts as missing."""
-    names = [name for name in FIELDS if name.startswith("accelerator_")]
-    return {"accelerators_per_node": "0", **dict.fromkeys(names, "N/A")}
+    names = [name for name in FIELDS if is_accelerator(name)]
+    values = {**dict.fromkeys(names, "N/A"), "accelerators_per_node": "0"}
+    return {name: Fact(value, why) for name, value in values.items()}
+
+
+def load_stated(path: Path) -> dict[str, JsonValue]:
+    """A JSON file of stated fields, as ``proctor submission system --out`` writes one.
+
+    Raises:
+        DataError: it cannot be read, or holds no JSON object.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: holds a {type(found).__name__}; fields are a JSON object")
+    return found
+
+
+def _spelt(name: str, value: JsonValue) -> JsonValue:
+    """A whole number of accelerators is written as text: the checker takes 0 for "nothing said"."""
+    if name == "accelerators_per_node" and type(value) is int:
+        return str(value)
+    return value
+
+
+def _wanted(name: str) -> bool:
+    return (name in FIELDS and name not in MAY_BE_EMPTY) or name in NETWORK_FIELDS
+
+
+def _says_nothing(value: JsonValue) -> bool:
+    return not value or (isinstance(value, str) and not value.strip())
 
 
 def _problems(fields: Mapping[str, JsonValue]) -> Iterable[str]:
-    missing = [name for name in FIELDS if name not in MAY_BE_EMPTY and not fields[name]]
+    missing = [name for name in fields if _wanted(name) and _says_nothing(fields[name])]
     if missing:
         yield "nothing is known of " + ", ".join(missing)
+    for name, value in fields.items():
+        if isinstance(value, dict | list | bool):
+            yield f"{name} is {json.dumps(value)[:60]}; write text or a number"
+    for name in sorted(fields.keys() - {*FIELDS, *NETWORK_FIELDS}):
+        if near := difflib.get_close_matches(name, missing, 1):
+            yield f"{name} is no field of the description; did you mean {near[0]}?"
+    yield from _choices(fields)
+    for name in NUMBERS:
+        value = fields[name]
+        if not _says_nothing(value) and not (isinstance(value, int | str) and _is_count(value)):
+            yield f"{name} {value!r} is no whole number"
+        elif name != "accelerators_per_node" and str(value) == "0":
+            yield f"{name} is 0; there is one at least"
+    yield from _network(fields)
+
+
+def _is_count(value: int | str) -> bool:
+    text = str(value).strip()
+    return text.isascii() and text.isdigit() and len(text) < 10
+
+
+def _choices(fields: Mapping[str, JsonValue]) -> Iterable[str]:
     if fields["status"] and str(fields["status"]).lower() not in STATUSES:
         yield f"status {fields['status']!r} is none of {', '.join(STATUSES)}"
     if fields["system_type"] and fields["system_type"] not in SYSTEM_TYPES:
         yield f"system_type {fields['system_type']!r} is none of {'; '.join(SYSTEM_TYPES)}"
-    for name in ("number_of_nodes", "host_processors_per_node", "accelerators_per_node"):
-        # The checker's table of results is computed from these three, and breaks on other text.
-        if fields[name] and not str(fields[name]).isdigit():
-            yield f"{name} {fields[name]!r} is no whole number"
 
 
-def discover(root: Path = Path("/")) -> dict[str, JsonValue]:
-    """What the machine tells of itself; a field that it does not tell is absent."""
-    return {
-        **_processors(_read(root / "proc/cpuinfo")),
-        **_caches(root / "sys/devices/system/cpu/cpu0"),
-        **_memory(_read(root / "proc/meminfo")),
-        **_storage(root / "sys/block"),
-        "operating_system": _operating_system(_read(root / "etc/os-release")),
-        "number_of_nodes": 1,
-    }
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _processors(cpuinfo: str) -> dict[str, JsonValue]:
-    """Model, sockets and cores of one socket."""
-
-    def values(key: str) -> list[str]:
-        return re.findall(rf"^{key}\s*:\s*(.+?)\s*$", cpuinfo, re.MULTILINE)
-
-    sockets = len(set(values("physical id"))) or 1
-    cores = values("cpu cores")
-    count = int(cores[0]) if cores else max((os.cpu_count() or 1) // sockets, 1)
-    found: dict[str, JsonValue] = {
-        "host_processors_per_node": sockets,
-        "host_processor_core_count": count,
-    }
-    models = values("model name")
-    return found | ({"host_processor_model_name": models[0]} if models else {})
-
-
-def _caches(cpu: Path) -> dict[str, JsonValue]:
-    found: dict[str, JsonValue] = {}
-    texts = []
-    for index in sorted(cpu.glob("cache/index*")):
-        level, kind, size = (_read(index / name).strip() for name in ("level", "type", "size"))
-        suffix = {"Data": "d", "Instruction": "i"}.get(kind, "")
-        if level and size:
-            texts.append(f"L{level}{suffix} {size}")
-    if texts:
-        found["host_processor_caches"] = ", ".join(texts)
-    highest = _read(cpu / "cpufreq/cpuinfo_max_freq").strip()
-    if highest.isdigit():
-        found["host_processor_frequency"] = f"{int(highest) / 1e6:.2f} GHz"
-    return found
-
-
-def _memory(meminfo: str) -> dict[str, JsonValue]:
-    total = re.search(r"^MemTotal:\s*(\d+) kB", meminfo, re.MULTILINE)
-    return {"host_memory_capacity": f"{int(total[1]) / 2**20:.1f} GiB"} if total else {}
-
-
-def _storage(block: Path) -> dict[str, JsonValue]:
-    """Size and kind of the disks; loop devices, memory disks and the like are none."""
-    total, kinds = 0, set()
-    for disk in sorted(block.glob("*")) if block.is_dir() else []:
-        if not re.match(r"(sd|vd|xvd|hd|nvme|mmcblk)", disk.name):
-            continue
-        total += int(_read(disk / "size").strip() or 0) * 512
-        kinds.add(_disk_kind(disk))
-    if not total:
-        return {}
-    return {
-        "host_storage_capacity": f"{total / 1e9:.0f} GB",
-        "host_storage_type": ", ".join(sorted(kinds)),
-    }
-
-
-def _disk_kind(disk: Path) -> str:
-    if disk.name.startswith("nvme"):
-        return "NVMe SSD"
-    if disk.name.startswith(("vd", "xvd")):
-        return "virtual disk"
-    if disk.name.startswith("mmcblk"):
-        return "eMMC or SD card"
-    return "HDD" if _read(disk / "queue/rotational").strip() == "1" else "SSD"
-
-
-def _operating_system(release: str) -> str:
-    name = re.search(r'^PRETTY_NAME="?(.*?)"?$', release, re.MULTILINE)
-    kernel = f"{platform.system()} {platform.release()}"
-    return f"{name[1]}, {kernel}" if name else kernel
+def _network(fields: Mapping[str, JsonValue]) -> Iterable[str]:
+    """``is_network`` is the text "true" in the network division, and stands nowhere else: the
+    official checker asks for the network fields wherever it stands, even as "false"."""
+    said = fields.get("is_network")
+    if fields["division"] == "network":
+        if said != "true":
+            yield f'is_network is {said!r}; the network division wants the text "true"'
+    elif "is_network" in fields:
+        yield "is_network belongs to the network division alone; leave it out"
