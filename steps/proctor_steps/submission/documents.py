@@ -34,6 +34,7 @@ def scenario_readme(
     judged: verdict.Verdict,
     made: Contract,
     accuracy_log_sha256: str,
+    power: str = "",
 ) -> str:
     """What this scenario is worth, in words and figures."""
     places = {"", scenario, *(f"{scenario} {test}" for _, test in found.compliance)}
@@ -47,7 +48,7 @@ def scenario_readme(
         "",
         *_worth(blocking, any(f.rule == verdict.NO_TARGET for f in about)),
         "",
-        *_figures(scenario, found),
+        *_figures(scenario, found, power),
         "",
         "## Approval",
         "",
@@ -71,7 +72,7 @@ def _worth(blocking: Sequence[Finding], untargeted: bool) -> list[str]:
     ]
 
 
-def _figures(scenario: str, found: Evidence) -> list[str]:
+def _figures(scenario: str, found: Evidence, power: str) -> list[str]:
     run, score = found.performance[scenario], found.scores[scenario]
     earlier = found.measured_in.get(scenario)
     loadgen = {True: "VALID", False: "INVALID"}.get(bool(run.valid), "")
@@ -83,6 +84,7 @@ def _figures(scenario: str, found: Evidence) -> list[str]:
         ("Duration", f"{run.duration_s:.1f} s" if run.duration_s is not None else "unknown"),
         (score.metric, verdict.percent(score.value)),
         ("Target", verdict.percent(score.target) if score.target is not None else "none"),
+        *([("Power", power)] if power else []),
         ("Samples scored", f"{score.samples} of {score.expected_samples}"),
         ("Compliance tests", _tests(scenario, found)),
     ]

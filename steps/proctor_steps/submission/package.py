@@ -10,7 +10,7 @@
             measurements.json  user.conf  README.md
             performance/run_1/mlperf_log_{summary,detail}.txt
             accuracy/mlperf_log_{summary,detail}.txt  accuracy.txt  mlperf_log_accuracy.json (cut)
-            TESTxx/...                        compliance tests, as they were verified
+            performance/{power,ranging}/...  performance/run_1/spl.txt   where power was measured
 
 The package is made whatever the results are worth; what they miss stands in the README of each
 scenario and in the findings. Whether it may be made at all is the approval's business.
@@ -31,7 +31,7 @@ from proctor_steps import contract, rounds
 from proctor_steps.report import verdict
 from proctor_steps.report.evidence import Evidence, gather
 from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
-from proctor_steps.submission import archive, compliance, documents, inferred, ran_on, system
+from proctor_steps.submission import archive, compliance, documents, inferred, power, ran_on, system
 from proctor_steps.transport.local import local_path
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -101,11 +101,13 @@ def run(params: Params, io: StepIO) -> None:
     described = _system(params, found, io)
     _json(root / "systems" / f"{params.system_name}.json", described)
     hashes = {}
+    measured = power.sessions(io.inputs("power"), scenarios)
     for scenario in scenarios:
         folder = root / "results" / params.system_name / name / scenario
         hashes[scenario] = _scenario(folder, scenario, params, found, io)
+        watts = _power(folder, scenario, measured.get(scenario), found, io)
         text = documents.scenario_readme(
-            scenario, params.model_dump(), found, judged, io.contract, hashes[scenario]
+            scenario, params.model_dump(), found, judged, io.contract, hashes[scenario], watts
         )
         _text(folder / "README.md", text)
         compliance.add(folder, scenario, found)
@@ -229,6 +231,22 @@ def _scenario(folder: Path, scenario: str, params: Params, found: Evidence, io: 
     return sha256
 
 
+def _power(folder: Path, scenario: str, session: Path | None, found: Evidence, io: StepIO) -> str:
+    """Carry a power measurement, if there is one that is sound; its figures in words."""
+    if session is None:
+        return ""
+    examined = power.examine(session, found.logs[scenario])
+    for problem in examined.problems:
+        text = f"the power measurement of {scenario} is left out: {problem}"
+        io.find("power", "error", text, scenario)
+    if examined.problems or examined.samples is None:
+        return ""
+    power.carry(examined, folder / "performance")
+    value, unit = power.metric(folder / "performance" / "run_1", scenario)
+    each = " a query" if unit == "millijoules" else ""
+    return f"{value:.2f} {unit}{each}, from {examined.samples.count:,} samples of the analyzer"
+
+
 def _documentation(folder: Path, of: str, params: Params, found: Evidence, io: StepIO) -> None:
     given = io.contract.approvals
     _json(folder / "approvals.json", [approval.model_dump() for approval in given])
@@ -294,7 +312,8 @@ STAGE = Stage(
         "performance": "logs of the performance runs, one cell a scenario",
         "model": "the model",
         "dataset": "the filtered dataset",
-        "compliance": "compliance tests that were verified, one cell each (optional)",
+        "power": "sessions of MLPerf's power workflow, one cell a scenario, or one folder with a "
+        "folder for each (optional)",
     },
     outputs={"package": "tree/ and submission.tar.gz"},
 )
