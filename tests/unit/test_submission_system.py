@@ -32,8 +32,7 @@ SERVER = {
         for i in range(8)
     ),
     "proc/meminfo": "MemTotal:       16777216 kB\n",
-    "proc/sys/kernel/ostype": "Linux\n",
-    "proc/sys/kernel/osrelease": "6.1.0-9\n",
+    "proc/version": "Linux version 6.1.0-9 (who@where) #1 SMP\n",
     "proc/1/cgroup": "0::/init.scope\n",
     "etc/os-release": 'NAME="D"\nPRETTY_NAME="Distro 12"\n',
     "sys/block/nvme0n1/size": "500000000\n",
@@ -117,7 +116,7 @@ def test_a_container_is_not_taken_for_its_host(tmp_path: Path) -> None:
     found = machine.discover(root, "")
     assert found.container == "/.dockerenv"
     assert found.facts["operating_system"] == Fact(
-        "Linux 6.1.0-9, container of Distro 12", "/proc; the container's os-release"
+        "Linux 6.1.0-9, container of Distro 12", "/proc/version; the container's os-release"
     )
     assert "host_networking" not in found.facts, "a container has interfaces of its own"
     group = tree(tmp_path / "k", {**SERVER, "proc/1/cgroup": "0::/kubepods/pod1/x\n"})

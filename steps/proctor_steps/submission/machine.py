@@ -62,7 +62,7 @@ def discover(root: Path = Path("/"), smi: str = "nvidia-smi") -> Machine:
     )
 
 
-def frameworks() -> Fact | None:
+def frameworks() -> str:
     """The inference frameworks that are installed beside this program, with their versions."""
     found = []
     for name in FRAMEWORKS:
@@ -70,7 +70,7 @@ def frameworks() -> Fact | None:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
-    return Fact(", ".join(found), "packages installed here") if found else None
+    return ", ".join(found)
 
 
 def _container(root: Path) -> str:
@@ -201,16 +201,18 @@ def _speed(megabits: int) -> str:
 def _operating_system(root: Path, container: bool) -> dict[str, Fact]:
     release = read(root / "etc/os-release")
     name = re.search(r'^PRETTY_NAME="?(.*?)"?$', release, re.MULTILINE)
-    kernel = " ".join(
-        filter(None, (read(root / f"proc/sys/kernel/{n}").strip() for n in ("ostype", "osrelease")))
-    )
+    version = re.match(r"(\S+) version (\S+)", read(root / "proc/version"))
+    kernel = f"{version[1]} {version[2]}" if version else ""
     if container:
         # The kernel is the host's; the distribution is that of the container's image.
         image = f"container of {name[1]}" if name else ""
-        text, source = ", ".join(filter(None, (kernel, image))), "/proc; the container's os-release"
+        text, source = (
+            ", ".join(filter(None, (kernel, image))),
+            "/proc/version; the container's os-release",
+        )
     else:
         text = ", ".join(filter(None, (name[1] if name else "", kernel)))
-        source = "/etc/os-release, /proc/sys/kernel"
+        source = "/etc/os-release, /proc/version"
     return {"operating_system": Fact(text, source)} if text else {}
 
 

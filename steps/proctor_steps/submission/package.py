@@ -31,7 +31,8 @@ from proctor_steps import contract, rounds
 from proctor_steps.report import verdict
 from proctor_steps.report.evidence import Evidence, gather
 from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
-from proctor_steps.submission import archive, compliance, documents, inferred, power, ran_on, system
+from proctor_steps.submission import archive, compliance, documents, inferred, power, ran_on, summary, system
+from proctor_steps.submission.check.run import check
 from proctor_steps.transport.local import local_path
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -116,7 +117,8 @@ def run(params: Params, io: StepIO) -> None:
     _documentation(root / "documentation", f"{params.system_name}, {name}", params, found, io)
     _source(root / "src" / name, io.contract)
     _tell(judged, io)
-    _pack(out, [*scenarios, *params.inferred], hashes, name, io)
+    _summary(out, params)
+    _pack(out, scenarios, hashes, name, io)
 
 
 def _complete(params: Params, found: Evidence, io: StepIO) -> list[str]:
@@ -267,6 +269,14 @@ def _source(folder: Path, made: contract.Contract) -> None:
     _text(folder / "README.md", documents.source_readme(made.pipeline, proctor_steps.__version__))
 
 
+def _summary(out: Path, params: Params) -> None:
+    """The tree's results as the table that submitters know, judged by the validator."""
+    report = check(out / "tree", params.round)
+    made = summary.summarise(out / "tree", report)
+    _text(out / "summary.html", summary.as_html(made))
+    _text(out / "summary.csv", summary.as_csv(made))
+
+
 def _tell(judged: verdict.Verdict, io: StepIO) -> None:
     if not judged.valid:
         io.find("not_a_valid_result", "warning", judged.headline, "package")
@@ -315,5 +325,5 @@ STAGE = Stage(
         "power": "sessions of MLPerf's power workflow, one cell a scenario, or one folder with a "
         "folder for each (optional)",
     },
-    outputs={"package": "tree/ and submission.tar.gz"},
+    outputs={"package": "tree/, submission.tar.gz, and summary.html and .csv of the results"},
 )

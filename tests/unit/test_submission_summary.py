@@ -1,0 +1,259 @@
+"""The summary of results: the columns that submitters know, and nothing invalid shown as valid."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from evidence_kit import Kit
+from power_kit import make_session
+from proctor.cli import app
+from proctor_steps.submission import summary
+from proctor_steps.submission.check.finding import Finding, Scope, Severity
+from proctor_steps.submission.check.report import Report, ResultRow
+from proctor_steps.submission.package import STAGE
+from proctor_steps.submission.summary import Summary
+
+PARAMS = {
+    "submitter": "Example",
+    "division": "closed",
+    "system_name": "box-1",
+    "benchmark": "yolo",
+}
+VALUES = {"SingleStream": 1.5, "MultiStream": 12.25, "Offline": 12345.6789}
+UNITS = {"SingleStream": "Latency (ms)", "MultiStream": "Latency (ms)", "Offline": "Samples/s"}
+
+
+def row(scenario: str = "Offline", scope: Scope = (), **columns: Any) -> ResultRow:
+    scope = scope or ("closed", "Example", "box-1", "yolo-99", scenario)
+    known = {
+        "Organization": scope[1],
+        "Availability": "available",
+        "SystemType": "edge",
+        "SystemName": "Box One",
+        "MlperfModel": scope[3],
+        "Model": scope[3],
+        "number_of_nodes": 1,
+        "host_processor_model_name": "CPU",
+        "host_processors_per_node": "2",
+        "accelerators_per_node": "8",
+        "accelerator_model_name": "GPU",
+        "total_accelerators": 8,
+        "framework": "net 1.0",
+        "Result": VALUES[scenario],
+        "Units": UNITS[scenario],
+        "Accuracy": "mAP: 53.4",
+    }
+    return ResultRow(scope, {**known, **columns})
+
+
+def finding(rule: str, scope: Scope, severity: Severity = Severity.AGAINST) -> Finding:
+    return Finding(severity, rule, "a/b.txt", f"{rule} <missed>", "run again", scope)
+
+
+def made(*results: ResultRow, findings: tuple[Finding, ...] = (), root: Path = Path()) -> Summary:
+    return summary.summarise(root, Report("v6.1", findings, results))
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_columns_are_those_of_the_official_table() -> None:
+    both = made(*(row(scenario) for scenario in ("Offline", "SingleStream", "MultiStream")))
+    (line,) = table(summary.as_csv(both))
+    assert list(line) == [
+        *("Division", "Suite", "Submitter", "Availability", "System", "Nodes", "Processor", "p#"),
+        *("Accelerator", "a#", "Total Accelerators", "Software", "Notes", "UsedModel", "Accuracy"),
+        "Location",
+        "yolo-99 / SingleStream / Latency (ms)",
+        "yolo-99 / MultiStream / Latency (ms)",
+        "yolo-99 / Offline / Samples/s",
+    ]
+    assert (line["Submitter"], line["System"], line["Processor"], line["a#"]) == (
+        "Example",
+        "Box One",
+        "CPU",
+        "8",
+    )
+    assert line["yolo-99 / Offline / Samples/s"] == "12345.6789"
+    assert line["Location"] == "closed/Example/results/box-1"
+    assert both.valid == 3 and both.against == ()
+    page = summary.as_html(both)
+    assert "No check found anything against the 3 results." in page
+    assert "<b>12,345.679</b>" in page and "not valid" not in page
+    assert "8 x GPU" in page and "2 x CPU" in page
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ("result_validity", "INVALID"),
+        ("min_duration", "short"),
+        ("loadgen_errors", "LoadGen errors"),
+        ("accuracy_target", "accuracy missed"),
+        ("qsl_seed", "QSL seed"),
+    ],
+)
+@pytest.mark.parametrize("severity", [Severity.REJECTED, Severity.AGAINST])
+@pytest.mark.parametrize("depth", range(6))
+def test_what_anything_stands_against_is_never_shown_like_a_valid_result(
+    rule: str, said: str, severity: Severity, depth: int
+) -> None:
+    """Whether it is about the result, its system, its submitter or the tree."""
+    result = row()
+    found = made(result, findings=(finding(rule, result.scope[:depth], severity),))
+    (line,) = table(summary.as_csv(found))
+    assert line["yolo-99 / Offline / Samples/s"] == f"not valid ({said}): 12,345.679"
+    page = summary.as_html(found)
+    assert f"not valid: {said}" in page and "1 of 1 result is not valid." in page
+    assert '<span class="void">12,345.679</span>' in page and "<b>12,345.679</b>" not in page
+    assert f"{rule} &lt;missed&gt;" in page
+    assert found.valid == 0
+
+
+def test_advice_stands_against_nothing() -> None:
+    result = row()
+    found = made(result, findings=(finding("tip", result.scope, Severity.ADVICE),))
+    assert found.valid == 1 and "not valid" not in summary.as_csv(found)
+
+
+def test_only_the_result_that_it_is_about_is_marked() -> None:
+    bad = row("SingleStream")
+    found = made(bad, row("Offline"), findings=(finding("result_validity", bad.scope),))
+    (line,) = table(summary.as_csv(found))
+    assert line["yolo-99 / SingleStream / Latency (ms)"] == "not valid (INVALID): 1.500"
+    assert line["yolo-99 / Offline / Samples/s"] == "12345.6789"
+
+
+def test_a_result_without_a_figure_is_not_valid_and_keeps_its_column() -> None:
+    found = made(row(Result="", Units=""))
+    (line,) = table(summary.as_csv(found))
+    assert line["yolo-99 / Offline / Samples/s"] == "not valid (no figure): no figure"
+
+
+def test_suites_divisions_and_models_of_ones_own() -> None:
+    found = made(
+        row(SystemType="datacenter,edge"),
+        row(scope=("open", "Example", "box-1", "mine", "Offline"), MlperfModel="yolo-99"),
+        row(scope=("open", "Example", "box-1", "other", "Offline"), MlperfModel="yolo-99"),
+        row(scope=("closed", "Example", "box-2", "resnet50", "offline"), MlperfModel="resnet"),
+        row(scope=("closed", "Example", "box-2", "resnet", "Offline"), MlperfModel="resnet"),
+        row(scope=("closed", "Example", "box-3", "yolo-95", "Offline"), SystemType=""),
+    )
+    lines = table(summary.as_csv(found))
+    assert [(line["Division"], line["Suite"], line["UsedModel"]) for line in lines] == [
+        ("closed", "datacenter", ""),
+        ("closed", "edge", ""),
+        ("closed", "edge", ""),
+        ("closed", "edge", ""),
+        ("closed", "unknown suite", ""),
+        ("open", "edge", "mine"),
+        ("open", "edge", "other"),
+    ]
+    assert [line["Accuracy"] for line in lines] == [""] * 5 + ["mAP: 53.4"] * 2
+    titles = [title for title in lines[0] if " / " in title]
+    assert titles == [
+        f"{model} / Offline / Samples/s" for model in ("yolo-99", "resnet", "yolo-95")
+    ]
+
+
+def test_text_from_outside_runs_nowhere() -> None:
+    evil = "<script>alert(1)</script>"
+    found = made(
+        row(SystemName=evil, framework="=HYPERLINK(1)", notes="+1", Organization="@x\udcff")
+    )
+    page = summary.as_html(found)
+    assert "<script" not in page and "&lt;script&gt;" in page
+    (line,) = table(summary.as_csv(found))
+    assert (line["Software"], line["Notes"]) == ("'=HYPERLINK(1)", "'+1")
+    assert line["Submitter"].startswith("'@x") and summary.as_csv(found).encode()
+
+
+def test_the_page_loads_nothing_and_suits_light_and_dark() -> None:
+    page = summary.as_html(made(row()))
+    assert not re.search(r"https?://|src=|<link|<script|@import|url\(", page)
+    assert "prefers-color-scheme: dark" in page and "color-scheme: light dark" in page
+
+
+def test_an_empty_tree_has_no_result() -> None:
+    found = made()
+    assert "There is no result in this tree." in summary.as_html(found)
+    assert table(summary.as_csv(found)) == []
+
+
+def test_power_has_columns_of_its_own(tmp_path: Path) -> None:
+    make_session(tmp_path / "sound", scenario="SingleStream")
+    place = {"has_power": True, "Location": "sound/run_1"}
+    found = made(row("SingleStream", **place), row("Offline", **place), root=tmp_path)
+    (line,) = table(summary.as_csv(found))
+    assert line["yolo-99 / SingleStream / millijoules"] == "12000.0"
+    assert line["yolo-99 / Offline / Watts"] == "120.0"
+    found = made(row("SingleStream", has_power=True, Location="absent"), root=tmp_path)
+    (line,) = table(summary.as_csv(found))
+    assert line["yolo-99 / SingleStream / Watts"] == ("not valid (power cannot be read): no figure")
+    assert line["yolo-99 / SingleStream / Latency (ms)"] == "1.5"
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    names = {"runs": "accuracy_logs", "accuracy": "scores"}
+    result, out = Kit(tmp_path / "kit").fill().run(STAGE, "package", PARAMS, names)
+    assert result.status == "ok", result.message
+    return out
+
+
+def test_the_package_brings_its_summary(package: Path) -> None:
+    (line,) = table((package / "summary.csv").read_text())
+    figures = {title: text for title, text in line.items() if " / " in title}
+    assert set(figures) == {f"yolo-99 / {name} / {UNITS[name]}" for name in VALUES}
+    assert all(text.startswith("not valid (") for text in figures.values()), "these are no logs"
+    assert "3 of 3 results are not valid." in (package / "summary.html").read_text()
+
+
+def test_on_the_terminal(package: Path, tmp_path: Path) -> None:
+    page, sheet = tmp_path / "s.html", tmp_path / "s.csv"
+    command = ["submission", "summary", str(package / "tree"), "--html", str(page)]
+    shown = CliRunner().invoke(app, [*command, "--csv", str(sheet)])
+    assert shown.exit_code == 0, shown.output
+    assert "0 of 3 results" in shown.output and "not valid" in shown.output
+    assert page.read_text() == (package / "summary.html").read_text()
+    assert sheet.read_text() == (package / "summary.csv").read_text()
+    for wrong in (["absent"], [str(package / "tree"), "--round", "v9"]):
+        shown = CliRunner().invoke(app, ["submission", "summary", *wrong])
+        assert shown.exit_code == 2 and "Traceback" not in shown.output
+
+
+def test_a_merge_on_the_terminal(package: Path, tmp_path: Path) -> None:
+    out, tar = tmp_path / "all", tmp_path / "all.tar.gz"
+    command = ["submission", "merge", str(package), str(package / "tree"), "--out", str(out)]
+    shown = CliRunner().invoke(app, [*command, "--tar", str(tar)])
+    assert shown.exit_code == 0, shown.output
+    assert "box-1/yolo-99/Offline" in shown.output and "3 results" in shown.output
+    assert tar.read_bytes() == (package / "submission.tar.gz").read_bytes()
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 2 and "is there already" in shown.output
+
+
+def test_a_system_on_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "system.json"
+    shown = CliRunner().invoke(app, ["submission", "system", "--out", str(path)])
+    assert shown.exit_code == 0, shown.output
+    assert "to be stated" in shown.output and "/proc/meminfo" in shown.output
+    text = path.read_text().replace('"cooling": ""', '"cooling": "air"')
+    path.write_text(text)
+    shown = CliRunner().invoke(app, ["submission", "system", "--out", str(path)])
+    assert shown.exit_code == 2 and "is there already" in shown.output
+    assert path.read_text() == text
+    command = ["submission", "system", "--stated", str(path), "--division", "network"]
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 0 and re.search(r"cooling +air +stated", shown.output)
+    assert re.search(r"network_topology +to be stated", shown.output)
+    shown = CliRunner().invoke(app, ["submission", "system", "--division", "half-open"])
+    assert shown.exit_code == 2 and "no division" in shown.output
