@@ -81,13 +81,14 @@ def test_the_service_fits_its_stage() -> None:
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_both_have_the_same_shape(name: str) -> None:
-    # The demo is to be through in minutes, and runs no compliance tests.
-    tests = ("compliance.", "verify.")
-    ids = [s.id for s in PLANS[name].steps if not s.id.startswith(tests)]
-    assert ids == [s.id for s in PLANS["demo"].steps]
+    # The demo is to be through in minutes: it runs no compliance tests, and uploads nothing.
+    shared = {s.id for s in PLANS["demo"].steps}
+    assert [s.id for s in PLANS[name].steps if s.id in shared] == [
+        s.id for s in PLANS["demo"].steps
+    ]
     package = PLANS[name].step("package")
     assert package.required_approvals == ("approve",)
-    assert package.publish == ("package/submission.tar.gz",)
+    assert package.publish[0] == "package/submission.tar.gz"
     assert "report/report.html" in PLANS[name].step("report").publish
 
 
@@ -97,6 +98,16 @@ def test_what_measures_runs_alone_and_stays_in_its_run(name: str) -> None:
         if step.command == ("loadgen", "run"):
             assert step.exclusive and not step.network
             assert step.reuse == "within_run" or step.params["mode"] == "accuracy"
+
+
+def test_an_upload_stands_behind_the_validator_s_report() -> None:
+    plan = PLANS["yolo-coco"]
+    gate, upload = plan.step("approve-upload"), plan.step("upload")
+    assert gate.gate is not None
+    assert [(e.step, e.output) for e in gate.gate.evidence] == [("check", "report")]
+    assert upload.required_approvals == ("approve", "approve-upload")
+    assert (upload.secrets, upload.network) == (("s3",), True)
+    assert {param.name: param.default for param in plan.params}["upload_uri"] in (None, "")
 
 
 def test_the_demo_s_data_is_there() -> None:

@@ -210,11 +210,11 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_the_package_brings_its_summary(package: Path) -> None:
-    (line,) = table((package / "summary.csv").read_text())
+    (line,) = table((package / "results.csv").read_text())
     figures = {title: text for title, text in line.items() if " / " in title}
     assert set(figures) == {f"yolo-99 / {name} / {UNITS[name]}" for name in VALUES}
     assert all(text.startswith("not valid (") for text in figures.values()), "these are no logs"
-    assert "3 of 3 results are not valid." in (package / "summary.html").read_text()
+    assert "3 of 3 results are not valid." in (package / "results.html").read_text()
 
 
 def test_on_the_terminal(package: Path, tmp_path: Path) -> None:
@@ -223,8 +223,8 @@ def test_on_the_terminal(package: Path, tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, [*command, "--csv", str(sheet)])
     assert shown.exit_code == 0, shown.output
     assert "0 of 3 results" in shown.output and "not valid" in shown.output
-    assert page.read_text() == (package / "summary.html").read_text()
-    assert sheet.read_text() == (package / "summary.csv").read_text()
+    assert page.read_text() == (package / "results.html").read_text()
+    assert sheet.read_text() == (package / "results.csv").read_text()
     for wrong in (["absent"], [str(package / "tree"), "--round", "v9"]):
         shown = CliRunner().invoke(app, ["submission", "summary", *wrong])
         assert shown.exit_code == 2 and "Traceback" not in shown.output

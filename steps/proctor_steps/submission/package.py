@@ -74,6 +74,18 @@ class Params(StageParams):
         description="fields of measurements.json: retraining, weight_data_types, ...",
     )
     calibration: str = Field(default="", description="how the weights were calibrated")
+    upload_uri: str = Field(
+        default="",
+        description="s3://bucket/prefix that the package is meant for: written to upload.json, "
+        "by which a pipeline decides whether to ask for an upload; empty: none",
+    )
+
+    @field_validator("upload_uri")
+    @classmethod
+    def _store(cls, value: str) -> str:
+        if value and not value.startswith("s3://"):
+            raise ValueError("packages are uploaded to s3://bucket/prefix and nowhere else")
+        return value
 
     @field_validator("submitter", "system_name", "benchmark")
     @classmethod
@@ -118,6 +130,8 @@ def run(params: Params, io: StepIO) -> None:
     _source(root / "src" / name, io.contract)
     _tell(judged, io)
     _summary(out, params)
+    if params.upload_uri:
+        _json(out / "upload.json", {"uri": params.upload_uri})
     _pack(out, scenarios, hashes, name, io)
 
 
@@ -273,8 +287,8 @@ def _summary(out: Path, params: Params) -> None:
     """The tree's results as the table that submitters know, judged by the validator."""
     report = check(out / "tree", params.round)
     made = summary.summarise(out / "tree", report)
-    _text(out / "summary.html", summary.as_html(made))
-    _text(out / "summary.csv", summary.as_csv(made))
+    _text(out / "results.html", summary.as_html(made))
+    _text(out / "results.csv", summary.as_csv(made))
 
 
 def _tell(judged: verdict.Verdict, io: StepIO) -> None:
@@ -325,5 +339,5 @@ STAGE = Stage(
         "power": "sessions of MLPerf's power workflow, one cell a scenario, or one folder with a "
         "folder for each (optional)",
     },
-    outputs={"package": "tree/, submission.tar.gz, and summary.html and .csv of the results"},
+    outputs={"package": "tree/, submission.tar.gz, and the results as results.html and .csv"},
 )
