@@ -132,7 +132,7 @@ def run(params: Params, io: StepIO) -> None:
     _summary(out, params)
     if params.upload_uri:
         _json(out / "upload.json", {"uri": params.upload_uri})
-    _pack(out, scenarios, hashes, name, io)
+    _pack(out, [*scenarios, *params.inferred], hashes, name, io)
 
 
 def _complete(params: Params, found: Evidence, io: StepIO) -> list[str]:
