@@ -98,7 +98,6 @@ NETWORK_FIELDS = (
     "net_software_stack_sut",
     "network_topology",
 )
-NETWORK_SUT = "Network SUT"  # has to be part of the SUT's name in LoadGen's log
 
 STATUSES = ("available", "preview", "rdi")
 SYSTEM_TYPES = ("datacenter", "edge", "datacenter,edge", "edge,datacenter")
