@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evidence_kit import Kit
-from power_kit import make_session
+from power_kit import BEGIN, make_session, run
 from proctor.cli import app
 from proctor_steps.submission import summary
 from proctor_steps.submission.check.finding import Finding, Scope, Severity
@@ -138,6 +139,17 @@ def test_a_result_without_a_figure_is_not_valid_and_keeps_its_column() -> None:
     assert line["yolo-99 / Offline / Samples/s"] == "not valid (no figure): no figure"
 
 
+def test_a_benchmark_that_the_round_does_not_have_keeps_its_figure(tmp_path: Path) -> None:
+    run(tmp_path / "run_1", BEGIN, 1.0, "Offline")
+    line = {"key": "result_samples_per_second", "value": 7.5, "metadata": {}}
+    with (tmp_path / "run_1/mlperf_log_detail.txt").open("a") as file:
+        file.write(f":::MLLOG {json.dumps(line)}\n")
+    mine = row(scope=("open", "E", "box", "mine", "Offline"), Result="", Location="run_1")
+    found = made(mine, findings=(finding("benchmark_in_round", mine.scope),), root=tmp_path)
+    (told,) = table(summary.as_csv(found))
+    assert told["mine / Offline / Samples/s"] == "not valid (benchmark in round): 7.500"
+
+
 def test_suites_divisions_and_models_of_ones_own() -> None:
     found = made(
         row(SystemType="datacenter,edge"),
@@ -222,7 +234,10 @@ def test_on_the_terminal(package: Path, tmp_path: Path) -> None:
     command = ["submission", "summary", str(package / "tree"), "--html", str(page)]
     shown = CliRunner().invoke(app, [*command, "--csv", str(sheet)])
     assert shown.exit_code == 0, shown.output
-    assert "0 of 3 results" in shown.output and "not valid" in shown.output
+    assert (
+        "3 results; nothing stands against 0 of them." in shown.output
+        and "not valid" in shown.output
+    )
     assert page.read_text() == (package / "results.html").read_text()
     assert sheet.read_text() == (package / "results.csv").read_text()
     for wrong in (["absent"], [str(package / "tree"), "--round", "v9"]):

@@ -94,11 +94,14 @@ def summary_view(summary: Summary) -> Group:
     for part in summary.tables:
         for line in part.lines:
             of = line.identity
-            for (model, scenario, unit), cell in line.cells.items():
+            for model, scenario, unit in part.columns:
+                cell = line.cells.get((model, scenario, unit))
+                if cell is None:
+                    continue
                 name = f"{of['UsedModel'] or model} {scenario}"
                 mark = Text(f"not valid: {', '.join(cell.marks)}" if cell.marks else "", "red")
                 row = (part.division, part.suite, str(of["Submitter"]), str(of["System"]), name)
                 figure = Text(cell.text, "strike" if cell.marks else "")
                 table.add_row(*(Text(each) for each in row), figure, unit, mark)
-    text = f"{summary.valid} of {summary.results} results: no check found anything against them."
+    text = f"{summary.results} results; nothing stands against {summary.valid} of them."
     return Group(table, Text(), Text(text))
