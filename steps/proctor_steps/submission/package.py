@@ -32,7 +32,6 @@ from proctor_steps.report import verdict
 from proctor_steps.report.evidence import Evidence, gather
 from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
 from proctor_steps.submission import archive, compliance, documents, inferred, power, ran_on, summary, system
-from proctor_steps.submission.check.run import check
 from proctor_steps.transport.local import local_path
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -118,7 +117,7 @@ def run(params: Params, io: StepIO) -> None:
     for scenario in scenarios:
         folder = root / "results" / params.system_name / name / scenario
         hashes[scenario] = _scenario(folder, scenario, params, found, io)
-        watts = _power(folder, scenario, measured.get(scenario), found, io)
+        watts = power.add(folder, scenario, measured, found.logs[scenario], io)
         text = documents.scenario_readme(
             scenario, params.model_dump(), found, judged, io.contract, hashes[scenario], watts
         )
@@ -129,7 +128,7 @@ def run(params: Params, io: StepIO) -> None:
     _documentation(root / "documentation", f"{params.system_name}, {name}", params, found, io)
     _source(root / "src" / name, io.contract)
     _tell(judged, io)
-    _summary(out, params)
+    summary.write(out, out / "tree", params.round)
     if params.upload_uri:
         _json(out / "upload.json", {"uri": params.upload_uri})
     _pack(out, [*scenarios, *params.inferred], hashes, name, io)
@@ -247,22 +246,6 @@ def _scenario(folder: Path, scenario: str, params: Params, found: Evidence, io: 
     return sha256
 
 
-def _power(folder: Path, scenario: str, session: Path | None, found: Evidence, io: StepIO) -> str:
-    """Carry a power measurement, if there is one that is sound; its figures in words."""
-    if session is None:
-        return ""
-    examined = power.examine(session, found.logs[scenario])
-    for problem in examined.problems:
-        text = f"the power measurement of {scenario} is left out: {problem}"
-        io.find("power", "error", text, scenario)
-    if examined.problems or examined.samples is None:
-        return ""
-    power.carry(examined, folder / "performance")
-    value, unit = power.metric(folder / "performance" / "run_1", scenario)
-    each = " a query" if unit == "millijoules" else ""
-    return f"{value:.2f} {unit}{each}, from {examined.samples.count:,} samples of the analyzer"
-
-
 def _documentation(folder: Path, of: str, params: Params, found: Evidence, io: StepIO) -> None:
     given = io.contract.approvals
     _json(folder / "approvals.json", [approval.model_dump() for approval in given])
@@ -281,14 +264,6 @@ def _source(folder: Path, made: contract.Contract) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
     _text(folder / "README.md", documents.source_readme(made.pipeline, proctor_steps.__version__))
-
-
-def _summary(out: Path, params: Params) -> None:
-    """The tree's results as the table that submitters know, judged by the validator."""
-    report = check(out / "tree", params.round)
-    made = summary.summarise(out / "tree", report)
-    _text(out / "results.html", summary.as_html(made))
-    _text(out / "results.csv", summary.as_csv(made))
 
 
 def _tell(judged: verdict.Verdict, io: StepIO) -> None:

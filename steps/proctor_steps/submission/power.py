@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from proctor_steps.loadgen import log
-from proctor_steps.stage import DataError
+from proctor_steps.stage import DataError, StepIO
 
 POWER = ("client.json", "client.log", "ptd_logs.txt", "server.json", "server.log")
 RUN = ("mlperf_log_summary.txt", "mlperf_log_detail.txt", "spl.txt")
@@ -66,6 +66,25 @@ def sessions(inputs: Mapping[str, Path], scenarios: Iterable[str]) -> dict[str, 
     for path in (path for scenario, path in inputs.items() if not scenario):
         found |= {scenario: path / scenario for scenario in scenarios if (path / scenario).is_dir()}
     return found
+
+
+def add(folder: Path, scenario: str, measured: Mapping[str, Path], logs: Path, io: StepIO) -> str:
+    """Carry the scenario's power measurement into its result's ``folder``, if there is a sound one.
+
+    Its figures in words; "" where nothing was carried. What is wrong with it becomes findings.
+    """
+    if scenario not in measured:
+        return ""
+    session = examine(measured[scenario], logs)
+    for problem in session.problems:
+        text = f"the power measurement of {scenario} is left out: {problem}"
+        io.find("power", "error", text, scenario)
+    if session.problems or session.samples is None:
+        return ""
+    carry(session, folder / "performance")
+    value, unit = metric(folder / "performance" / "run_1", scenario)
+    each = " a query" if unit == "millijoules" else ""
+    return f"{value:.2f} {unit}{each}, from {session.samples.count:,} samples of the analyzer"
 
 
 def examine(folder: Path, logs: Path) -> Session:

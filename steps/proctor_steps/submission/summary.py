@@ -21,6 +21,7 @@ from proctor_steps.stage import DataError
 from proctor_steps.submission import power
 from proctor_steps.submission.check.finding import Finding, Severity
 from proctor_steps.submission.check.report import Report, ResultRow
+from proctor_steps.submission.check.run import check
 
 # Title of a column -> the column of the official checker's CSV that it comes from.
 IDENTITY = {
@@ -103,6 +104,13 @@ class Summary:
     def valid(self) -> int:
         """How many results nothing stands against."""
         return self.results - len(self.against)
+
+
+def write(folder: Path, root: Path, round_: str) -> None:
+    """``results.html`` and ``results.csv`` of the tree at ``root``, judged by the validator."""
+    made = summarise(root, check(root, round_))
+    (folder / "results.html").write_text(as_html(made), encoding="utf-8")
+    (folder / "results.csv").write_text(as_csv(made), encoding="utf-8")
 
 
 def summarise(root: Path, report: Report) -> Summary:
