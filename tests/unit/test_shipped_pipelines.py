@@ -100,11 +100,15 @@ def test_what_measures_runs_alone_and_stays_in_its_run(name: str) -> None:
             assert step.reuse == "within_run" or step.params["mode"] == "accuracy"
 
 
-def test_an_upload_stands_behind_the_validator_s_report() -> None:
-    plan = PLANS["yolo-coco"]
+@pytest.mark.parametrize("name", ["yolo-coco", "yolo-submission"])
+def test_an_upload_stands_behind_the_validator_s_report(name: str) -> None:
+    plan = PLANS[name]
     gate, upload = plan.step("approve-upload"), plan.step("upload")
     assert gate.gate is not None
-    assert [(e.step, e.output) for e in gate.gate.evidence] == [("check", "report")]
+    assert [(e.step, e.output) for e in gate.gate.evidence] == [
+        ("check", "check"),
+        ("package", "package"),  # its results.html is what a person sees there
+    ]
     assert upload.required_approvals == ("approve", "approve-upload")
     assert (upload.secrets, upload.network) == (("s3",), True)
     assert {param.name: param.default for param in plan.params}["upload_uri"] in (None, "")
