@@ -16,6 +16,7 @@ from proctor.runtime.container import UNPRIVILEGED, container_name
 from proctor.runtime.docker import DockerRuntime
 from proctor.runtime.ending import end_of
 from proctor.runtime.selfcheck import OUT, Bench
+from proctor_steps.contract import load_contract
 
 pytestmark = pytest.mark.docker
 GIB = 1024**3
@@ -346,6 +347,10 @@ def test_identity_is_the_images_digest(bench, engine):
     identity = bench.runtime.identity("proctor/steps")
     assert identity == engine.images.get(images.tag_of("steps")).id
     assert identity.startswith("sha256:")
+    handle = bench.start("told")
+    bench.finish(handle)
+    told = load_contract(Path(handle.folder) / "step").image
+    assert told == f"proctor/steps@{identity}", "and so a step can say what it ran in"
     assert bench.runtime.fingerprint() == bench.runtime.fingerprint()
     assert bench.runtime.fingerprint()["engine"]["ServerVersion"]
 

@@ -13,6 +13,7 @@ from proctor.runtime.attempt import Attempt
 from proctor.runtime.base import RequestRefused, StartRequest
 from proctor.runtime.container import user
 from proctor.runtime.host import own_image, own_images, requirements
+from proctor_steps.contract import load_contract
 
 BACKENDS = {"onnxruntime", "openvino", "torch", "mlcommons-loadgen"}
 TERMINAL = {"cli.py", "commands.py", "show.py"}
@@ -160,3 +161,20 @@ def test_requests_that_no_runtime_can_serve(tmp_path, change, words):
 
     with pytest.raises(RequestRefused, match=words):
         Attempt.of(tmp_path, request).prepare(request, LocalArtifacts(tmp_path), container=False)
+
+
+@pytest.mark.parametrize(
+    ("image", "digest", "told"),
+    [
+        ("proctor/steps", "sha256:ab", "proctor/steps@sha256:ab"),
+        ("host:5000/x/y:1@sha256:00", "sha256:ab", "host:5000/x/y:1@sha256:ab"),
+        ("proctor/steps", "", ""),  # a process is in no container
+    ],
+)
+def test_a_step_is_told_its_image_by_digest(tmp_path, image, digest, told):
+    request = StartRequest(
+        pipeline="p", run="r", step="s", attempt=1, image=image, command=("c",), deadline_seconds=9
+    )
+    attempt = Attempt.of(tmp_path, request)
+    attempt.prepare(request, LocalArtifacts(tmp_path), container=bool(digest), image_digest=digest)
+    assert load_contract(attempt.step_dir).image == told
