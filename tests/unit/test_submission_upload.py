@@ -374,3 +374,78 @@ def test_no_package_is_told(upload: Upload, tmp_path: Path) -> None:
     result = load_result(tmp_path / "step")
     assert result is not None and result.status == "data_error"
     assert "submission.tar.gz is not in the package" in result.message
+
+
+def answered(status: int, code: str) -> Exception:
+    from botocore.exceptions import ClientError
+
+    response: Any = {
+        "Error": {"Code": code},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    return ClientError(response, "Operation")
+
+
+def failing(call: Callable[..., Any], *errors: Exception) -> Callable[..., Any]:
+    """The call, after it has failed in these ways."""
+    left = list(errors)
+
+    def wrapped(*args: Any, **more: Any) -> Any:
+        if left:
+            raise left.pop(0)
+        return call(*args, **more)
+
+    return wrapped
+
+
+def test_a_store_in_trouble_is_asked_again(
+    upload: Upload, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = s3_upload.S3Target._put
+    errors = (answered(503, "SlowDown"), answered(500, "InternalError"))
+    monkeypatch.setattr(s3_upload.S3Target, "_put", failing(put, *errors))
+    result, _ = upload(b"small")
+    assert result.status == "ok" and len(store.objects()) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (answered(403, "AccessDenied"), "the secret 's3' grants no access"),
+        (answered(301, "PermanentRedirect"), "check s3_region"),
+        (answered(404, "NoSuchBucket"), "no such bucket"),
+    ],
+)
+def test_what_will_not_pass_is_told_at_once(
+    upload: Upload, monkeypatch: pytest.MonkeyPatch, error: Exception, text: str
+) -> None:
+    monkeypatch.setattr(s3_upload.S3Target, "_put", failing(s3_upload.S3Target._put, error))
+    result, _ = upload(b"small")
+    assert result.status == "data_error" and text in result.message
+
+
+@pytest.mark.parametrize("status", [403, 501])
+def test_a_store_that_lists_no_unfinished_uploads(
+    upload: Upload, store: Store, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    connect = s3_upload.s3.connect
+
+    def without_listing(*args: Any) -> Any:
+        client = connect(*args)
+        pages = client.get_paginator
+        refused = failing(pages, answered(status, "NotImplemented"))
+        client.get_paginator = lambda name: refused(name)
+        return client
+
+    monkeypatch.setattr(s3_upload.s3, "connect", without_listing)
+    result, _ = upload()
+    assert result.status == "ok", result.message
+    assert store.objects()["v6.1/submission.tar.gz"] == len(BIG)
+
+
+def test_a_large_file_stays_within_the_store_s_number_of_parts() -> None:
+    pieces = s3_upload._pieces(5 * 2**40)
+    assert len(pieces) <= 10_000 and sum(piece.bytes for piece in pieces) == 5 * 2**40
+    assert [piece.number for piece in pieces] == list(range(1, len(pieces) + 1))
+    assert all(piece.bytes >= 5 << 20 for piece in pieces[:-1])
+    assert len(s3_upload._pieces(s3_upload.PART + 1)) == 2
