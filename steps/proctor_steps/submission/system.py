@@ -139,11 +139,15 @@ def describe(
     return Description(fields, sources, tuple(_problems(fields)))
 
 
-def no_accelerators(why: str) -> dict[str, Fact]:
+def without_accelerator() -> dict[str, JsonValue]:
     """A system of processors alone. The count is text: a number 0 counts as missing."""
     names = [name for name in FIELDS if is_accelerator(name)]
-    values = {**dict.fromkeys(names, "N/A"), "accelerators_per_node": "0"}
-    return {name: Fact(value, why) for name, value in values.items()}
+    return {**dict.fromkeys(names, "N/A"), "accelerators_per_node": "0"}
+
+
+def no_accelerators(why: str) -> dict[str, Fact]:
+    """:func:`without_accelerator` as facts, and ``why`` they are."""
+    return {name: Fact(value, why) for name, value in without_accelerator().items()}
 
 
 def load_stated(path: Path) -> dict[str, JsonValue]:
