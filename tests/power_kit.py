@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 BEGIN = datetime(2026, 11, 2, 23, 55, 0, 311000)  # over midnight
-RANGED = BEGIN - timedelta(minutes=20)
+AHEAD = timedelta(minutes=20)  # of the run, the ranging
 NAME = "2026-11-02_23-20-09"
 
 
@@ -54,11 +54,11 @@ def sha1(path: Path) -> str:
     return hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-def sign(folder: Path, **changes: dict[str, Any]) -> None:
+def sign(folder: Path, begin: datetime = BEGIN, **changes: dict[str, Any]) -> None:
     """client.json and server.json over what is in the session now, bent by ``changes``."""
 
-    def phases(begin: datetime) -> list[list[float]]:
-        start = begin.replace(tzinfo=UTC).timestamp()
+    def phases(at: datetime) -> list[list[float]]:
+        start = at.replace(tzinfo=UTC).timestamp()
         return [[start + shift, 1.0] for shift in (-15, -2, 602, 610)]
 
     common = {
@@ -69,7 +69,7 @@ def sign(folder: Path, **changes: dict[str, Any]) -> None:
         "messages": [],
         "uuid": {"client": "c1", "server": "s1"},
         "session_name": NAME,
-        "phases": {"ranging": phases(RANGED), "testing": phases(BEGIN)},
+        "phases": {"ranging": phases(begin - AHEAD), "testing": phases(begin)},
     }
     logs = [f"{r}/mlperf_log_{n}.txt" for r in ("ranging", "run_1") for n in ("detail", "summary")]
     theirs = {
@@ -82,19 +82,22 @@ def sign(folder: Path, **changes: dict[str, Any]) -> None:
         (folder / "power" / f"{side}.json").write_text(text)
 
 
-def make_session(folder: Path, watts: float = 120.0, scenario: str = "Offline") -> Path:
-    run(folder / "ranging", RANGED, 119.0, scenario)
-    run(folder / "run_1", BEGIN, watts, scenario)
+def make_session(
+    folder: Path, watts: float = 120.0, scenario: str = "Offline", begin: datetime = BEGIN
+) -> Path:
+    """A session whose run begins at ``begin``."""
+    run(folder / "ranging", begin - AHEAD, 119.0, scenario)
+    run(folder / "run_1", begin, watts, scenario)
     (folder / "power").mkdir()
     ptd = (
         "Selected power analyzer\n"
-        f"{stamp(RANGED)}: Uncertainty checking for YokogawaWT310 is activated\n"
-        f"{stamp(RANGED)}: Go with mark '{NAME}_ranging'\n{stamp(BEGIN)}: Completed test\n"
+        f"{stamp(begin - AHEAD)}: Uncertainty checking for YokogawaWT310 is activated\n"
+        f"{stamp(begin - AHEAD)}: Go with mark '{NAME}_ranging'\n{stamp(begin)}: Completed test\n"
     )
     for name, text in {"client.log": "c\n", "server.log": "s\n", "ptd_logs.txt": ptd}.items():
         (folder / "power" / name).write_text(text)
     # What else a client leaves, and the official checker does not want to see.
     (folder / "run_1/ptd_out.txt").write_text("x\n")
     (folder / "power/ptd_logs_analyzer_1.txt").write_text("x\n")
-    sign(folder)
+    sign(folder, begin)
     return folder

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+import submission_kit
 from evidence_kit import Kit, approval
 from proctor_steps.contract import tree_digest
 from proctor_steps.stage import DataError
 from proctor_steps.submission import archive
+from proctor_steps.submission.check.run import check
 from proctor_steps.submission.merge import merge
 from proctor_steps.submission.package import STAGE
 
@@ -258,3 +260,17 @@ def test_a_full_disk_leaves_nothing(
     with pytest.raises(OSError, match="No space"):
         merge([one], tmp_path / "there" / "all")
     assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_two_submissions_without_fault_make_one_without_fault(tmp_path: Path) -> None:
+    """Trees with logs of real runs; the validator judges what comes out."""
+    one = submission_kit.make_tree(tmp_path / "one", submission_kit.make_runs(tmp_path / "runs"))
+    two = tmp_path / "two"
+    for path in (path for path in one.rglob("*") if path.is_file()):
+        name = path.relative_to(one).as_posix().replace(submission_kit.SYSTEM, "other")
+        submission_kit.write(two / name, path.read_text())
+    archive.pack(two, tmp_path / "two.tar.gz")
+    made = merge([one, tmp_path / "two.tar.gz"], tmp_path / "all")
+    assert len(made.results()) == 6
+    report = check(tmp_path / "all", submission_kit.ROUND, jobs=1)
+    assert report.findings == () and len(report.results) == 6

@@ -6,20 +6,26 @@ import csv
 import io
 import json
 import re
+import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+import submission_kit
 from evidence_kit import Kit
-from power_kit import BEGIN, make_session, run
+from power_kit import BEGIN, make_session, run, sign
 from proctor.cli import app
-from proctor_steps.submission import summary
+from proctor_steps.loadgen import log
+from proctor_steps.submission import power, summary
 from proctor_steps.submission.check.finding import Finding, Scope, Severity
 from proctor_steps.submission.check.report import Report, ResultRow
+from proctor_steps.submission.check.run import check
 from proctor_steps.submission.package import STAGE
 from proctor_steps.submission.summary import Summary
+from submission_mutations import MUTATIONS, Mutation
 
 PARAMS = {
     "submitter": "Example",
@@ -272,3 +278,62 @@ def test_a_system_on_the_terminal(tmp_path: Path) -> None:
     assert re.search(r"network_topology +to be stated", shown.output)
     shown = CliRunner().invoke(app, ["submission", "system", "--division", "half-open"])
     assert shown.exit_code == 2 and "no division" in shown.output
+
+
+# on logs of real runs
+
+
+@pytest.fixture(scope="module")
+def faultless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("submission")
+    return submission_kit.make_tree(folder / "tree", submission_kit.make_runs(folder / "runs"))
+
+
+def judged(tree: Path) -> tuple[Summary, Report]:
+    report = check(tree, submission_kit.ROUND, jobs=1)
+    return summary.summarise(tree, report), report
+
+
+def test_a_submission_without_fault_is_shown_without_a_mark(faultless: Path) -> None:
+    found, _ = judged(faultless)
+    (line,) = table(summary.as_csv(found))
+    figures = {title: float(text) for title, text in line.items() if " / " in title}
+    assert set(figures) == {f"yolo-99 / {name} / {unit}" for name, unit in UNITS.items()}
+    assert all(value > 0 for value in figures.values())
+    assert found.valid == 3 and "not valid" not in summary.as_html(found)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_whatever_is_spoilt_no_figure_that_it_concerns_looks_valid(
+    mutation: Mutation, faultless: Path, tmp_path: Path
+) -> None:
+    tree = Path(shutil.copytree(faultless, tmp_path / "tree"))
+    mutation.change(tree)
+    found, report = judged(tree)
+    page, lines = summary.as_html(found), table(summary.as_csv(found))
+    bad = [r.scope for r in report.results if report.verdict(r.scope) is not None]
+    assert found.valid == len(report.results) - len(bad)
+    cells = [text for line in lines for title, text in line.items() if " / " in title and text]
+    marked = [text for text in cells if text.startswith("not valid (")]
+    assert len(marked) >= len(bad) and page.count('class="void"') == len(marked)
+    assert page.encode("utf-8")
+
+
+def test_power_that_was_carried_is_what_the_validator_wants(
+    faultless: Path, tmp_path: Path
+) -> None:
+    tree = Path(shutil.copytree(faultless, tmp_path / "tree"))
+    performance = tree / submission_kit.RESULTS / "Offline" / "performance"
+    begin = log.read(performance / "run_1").values["power_begin"]
+    at = datetime.strptime(begin, "%m-%d-%Y %H:%M:%S.%f")
+    session = make_session(tmp_path / "session", begin=at)
+    for name in ("mlperf_log_summary.txt", "mlperf_log_detail.txt"):
+        shutil.copyfile(performance / "run_1" / name, session / "run_1" / name)
+    sign(session, at)
+    examined = power.examine(session, performance / "run_1")
+    assert examined.problems == ()
+    power.carry(examined, performance)
+    found, report = judged(tree)
+    assert report.findings == ()
+    (line,) = table(summary.as_csv(found))
+    assert float(line["yolo-99 / Offline / Watts"]) == pytest.approx(120, rel=0.01)
