@@ -170,6 +170,18 @@ def test_what_the_repository_refuses_is_not_packed(tmp_path: Path) -> None:
         assert text in str(caught.value)
 
 
+def test_each_file_that_the_repository_refuses_is_a_finding(kit: Kit) -> None:
+    kit.fill()
+    for scenario in ("Offline", "SingleStream"):
+        with (kit.folder("performance", scenario) / "mlperf_log_detail.txt").open("wb") as file:
+            file.truncate(50 * 2**20 + 1)
+    result, _ = package(kit)
+    assert result.status == "data_error" and "does not take these files" in result.message
+    told = [f for f in result.findings if f.rule == "submission_file"]
+    assert [f.where.split("/")[5] for f in told] == ["Offline", "SingleStream"]
+    assert all("52,428,801 bytes; 50 MiB is the most; cut it" in f.message for f in told)
+
+
 @pytest.mark.parametrize(
     ("value", "folder", "told"),
     [(0.5341, "yolo-99", False), (0.5100, "yolo-95", False), (0.4, "yolo-95", True)],
@@ -255,6 +267,18 @@ def test_a_full_description_leaves_nothing_to_tell(kit: Kit) -> None:
         "input_data_types": "fp32",
         "starting_weights_filename": "net.onnx",
     }
+
+
+def test_nothing_that_is_known_is_lost_to_an_empty_statement(kit: Kit) -> None:
+    stated = {"input_data_types": " ", "starting_weights_filename": "", "retraining": ""}
+    result, out = package(kit.fill(), measurements=stated)
+    folder = home(out) / "results/box-1/yolo-99"
+    for scenario in ("SingleStream", "MultiStream", "Offline"):
+        measured = json.loads((folder / scenario / "measurements.json").read_text())
+        assert list(measured) == list(system.MEASUREMENTS)
+        assert (measured["input_data_types"], measured["retraining"]) == ("fp32", "")
+    (told,) = [f.message for f in result.findings if f.rule == "measurements"]
+    assert "nothing is known of retraining, weight_data_types, weight_transformations" in told
 
 
 def test_what_is_not_known_is_told_and_not_invented(kit: Kit) -> None:

@@ -23,7 +23,8 @@ def measurements(
         "input_data_types": ", ".join(dict.fromkeys(_TYPES.get(t, t) for t in types if t)),
         "starting_weights_filename": str(model.get("file", "")),
     }
-    fields = {**dict.fromkeys(MEASUREMENTS, ""), **known, **stated}
+    said = {name: text for name, text in stated.items() if text.strip()}
+    fields = {**dict.fromkeys(MEASUREMENTS, ""), **known, **said}
     return fields, [name for name in MEASUREMENTS if not fields[name]]
 
 

@@ -128,6 +128,9 @@ def run(params: Params, io: StepIO) -> None:
     _documentation(root / "documentation", f"{params.system_name}, {name}", params, found, io)
     _source(root / "src" / name, io.contract)
     _tell(judged, io)
+    for misfit in archive.survey(out / "tree")[1]:
+        io.find("submission_file", "error", f"{misfit.what}; {misfit.advice}", misfit.path)
+    archive.files_of(out / "tree")
     summary.write(out, out / "tree", params.round)
     if params.upload_uri:
         _json(out / "upload.json", {"uri": params.upload_uri})
