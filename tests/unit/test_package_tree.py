@@ -419,3 +419,12 @@ def test_a_compliance_test_of_another_benchmark(kit: Kit) -> None:
     result, _ = package(kit)
     assert result.status == "data_error"
     assert "TEST01 is of digits, not yolo" in result.message
+
+
+def test_where_it_is_to_be_uploaded_is_written_down(kit: Kit) -> None:
+    _, out = package(kit.fill())
+    assert not (out / "upload.json").exists()
+    _, out = package(kit, upload_uri="s3://bucket/v6.1")
+    assert json.loads((out / "upload.json").read_text()) == {"uri": "s3://bucket/v6.1"}
+    result, _ = package(kit, upload_uri="https://bucket/v6.1")
+    assert result.status == "step_error" and "to s3://bucket/prefix and nowhere" in result.message

@@ -111,6 +111,13 @@ def test_an_upload_stands_behind_the_validator_s_report(name: str) -> None:
     ]
     assert upload.required_approvals == ("approve", "approve-upload")
     assert (upload.secrets, upload.network) == (("s3",), True)
+    decision = plan.step("next-check").decision
+    assert decision is not None
+    # Where the gate is left out, no approval is wanted: so the upload has to be left out with it.
+    assert [branch.targets for branch in decision.branches] == [
+        ("approve-upload", "upload"),
+        ("no-upload",),
+    ]
     assert {param.name: param.default for param in plan.params}["upload_uri"] in (None, "")
 
 
