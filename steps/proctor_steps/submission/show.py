@@ -104,4 +104,9 @@ def summary_view(summary: Summary) -> Group:
                 figure = Text(cell.text, "strike" if cell.marks else "")
                 table.add_row(*(Text(each) for each in row), figure, unit, mark)
     text = f"{summary.results} results; nothing stands against {summary.valid} of them."
-    return Group(table, Text(), Text(text))
+    lines = [Text(text)]
+    if summary.elsewhere:
+        number = len(summary.elsewhere)
+        text = f"Against the submission itself: {number} (proctor submission check shows them)."
+        lines.append(Text(text, "red"))
+    return Group(table, Text(), *lines)

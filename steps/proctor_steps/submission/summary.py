@@ -93,12 +93,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Summary:
-    """All tables. ``against``: each result that is not valid, with all that stands against it."""
+    """All tables. ``against``: each result that is not valid, with all that stands against it.
+    ``elsewhere``: what is against the submission, and against no result."""
 
     round: str
     tables: tuple[Table, ...]
     against: tuple[tuple[str, tuple[Finding, ...]], ...]
     results: int
+    elsewhere: tuple[Finding, ...] = ()
 
     @property
     def valid(self) -> int:
@@ -118,7 +120,7 @@ def summarise(root: Path, report: Report) -> Summary:
     lines: dict[tuple[str, str], dict[tuple[Any, ...], Line]] = {}
     against = []
     for result in report.results:
-        found = [f for f in report.about(result.scope) if f.severity is not Severity.ADVICE]
+        found = report.against(result.scope)
         place = "/".join(result.scope)
         if found:
             against.append((place, tuple(found)))
@@ -132,7 +134,9 @@ def summarise(root: Path, report: Report) -> Summary:
         Table(division, suite, [found[key] for key in sorted(found)], _columns(found, names))
         for (division, suite), found in sorted(lines.items())
     ]
-    return Summary(report.round, tuple(tables), tuple(against), len(report.results))
+    told = {finding for _, found in against for finding in found}
+    rest = [f for f in report.findings if f.severity is not Severity.ADVICE and f not in told]
+    return Summary(report.round, tuple(tables), tuple(against), len(report.results), tuple(rest))
 
 
 def as_csv(summary: Summary) -> str:
