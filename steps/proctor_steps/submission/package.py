@@ -10,6 +10,7 @@
             measurements.json  user.conf  README.md
             performance/run_1/mlperf_log_{summary,detail}.txt
             accuracy/mlperf_log_{summary,detail}.txt  accuracy.txt  mlperf_log_accuracy.json (cut)
+            TESTxx/...                        compliance tests, as they were verified
             performance/{power,ranging}/...  performance/run_1/spl.txt   where power was measured
 
 The package is made whatever the results are worth; what they miss stands in the README of each
@@ -31,7 +32,16 @@ from proctor_steps import contract, rounds
 from proctor_steps.report import verdict
 from proctor_steps.report.evidence import Evidence, gather
 from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
-from proctor_steps.submission import archive, compliance, documents, inferred, power, ran_on, summary, system
+from proctor_steps.submission import (
+    archive,
+    compliance,
+    documents,
+    inferred,
+    power,
+    ran_on,
+    summary,
+    system,
+)
 from proctor_steps.transport.local import local_path
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -314,6 +324,7 @@ STAGE = Stage(
         "performance": "logs of the performance runs, one cell a scenario",
         "model": "the model",
         "dataset": "the filtered dataset",
+        "compliance": "compliance tests that were verified, one cell each (optional)",
         "power": "sessions of MLPerf's power workflow, one cell a scenario, or one folder with a "
         "folder for each (optional)",
     },

@@ -171,12 +171,13 @@ def as_html(summary: Summary) -> str:
         lstrip_blocks=True,
     )
     style = (here.parent / "report" / "page.css").read_text(encoding="utf-8")
-    return environment.get_template("summary.html.j2").render(
+    page = environment.get_template("summary.html.j2").render(
         style=Markup(style),  # noqa: S704 (our own file)
         summary=summary,
         counted=_counted,
         spoken=words,
     )
+    return _sound(page)
 
 
 def _counted(count: Any, what: Any) -> str:
@@ -296,9 +297,14 @@ def _csv_cell(cell: Cell | None) -> Any:
     return cell.value
 
 
+def _sound(text: str) -> str:
+    """Names of files that are no UTF-8 reach Python in surrogates, which no output takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _plain(value: Any) -> Any:
     """Text that a spreadsheet would run as a formula is made text; broken UTF-8 is escaped."""
     if not isinstance(value, str):
         return value
-    text = value.encode("utf-8", "backslashreplace").decode()
+    text = _sound(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
