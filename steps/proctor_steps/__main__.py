@@ -15,6 +15,7 @@ _MODULES = {
     "model fetch": "model.fetch",
     "subjects list": "dataset.subjects",
     "sut serve": "sut.serve",
+    "loadgen tune": "loadgen.tune",
     "loadgen run": "loadgen.run",
     "accuracy score": "accuracy.score",
     "compliance verify": "compliance.verify",

@@ -37,7 +37,6 @@ from proctor_steps.sut.local import Failure, LocalSut, loadgen_complete
 # Python hands the interpreter over every 5 ms by default: visible in a latency of milliseconds.
 SWITCH_SECONDS = 0.0002
 _PR_SET_PDEATHSIG = 1
-_SERVER_LATENCY_MS = 100.0
 _REQUESTS = 4
 _SAMPLES_PER_QUERY = 8  # MultiStream, in every round
 _OFFLINE_BATCH = 4
@@ -63,6 +62,7 @@ class Job(BaseModel):
     server_target_latency_ms: float | None
     min_query_count: int
     test: str = ""
+    most_outstanding: int = 0
     dataset: Path
     model: Path
     logs: Path
@@ -117,6 +117,7 @@ def _execute(job: Job, pulse: Pulse) -> Outcome:
         "batch": sut.batch,
         "workers": sut.workers,
         **({} if job.endpoint else {"threads": job.threads}),
+        "service_ms": sut.service_ns / 1e6 if sut.service_ns else None,
         "calibrated": _calibrated(calibration),
         "peak_rss_bytes": limits.peak_rss(),
     }
@@ -221,8 +222,7 @@ def _wanted(job: Job, task: Task, calibration: Calibration | None) -> Wanted:
     if calibration:
         qps, latency = calibration.qps, calibration.latency_ms
     if job.scenario == "Server":
-        limit = rules.limit_ms("Server") if rules else None
-        latency = job.server_target_latency_ms or limit or _SERVER_LATENCY_MS
+        latency = settings.server_limit_ms(rules, job.server_target_latency_ms)
     by_rate = job.scenario in ("Server", "Offline")
     performance = job.mode == "performance"
     asked = job.performance_seconds
@@ -235,6 +235,7 @@ def _wanted(job: Job, task: Task, calibration: Calibration | None) -> Wanted:
         target_latency_ms=latency if job.scenario != "Offline" else None,
         # mlperf.conf's number would make LoadGen ask for samples that are not there.
         performance_samples=task.count if few else None,
+        max_async_queries=job.most_outstanding or None,
     )
 
 

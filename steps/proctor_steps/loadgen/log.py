@@ -168,6 +168,11 @@ class Detail:
         begin, end = (datetime.strptime(self.values[key], _TIME) for key in _TIMES)
         return (end - begin).total_seconds()
 
+    @property
+    def late(self) -> int:
+        """Queries over the latency limit (Server)."""
+        return int(self.values.get("result_overlatency_query_count", 0))
+
     def settings(self, kind: str) -> dict[str, JsonValue]:
         """The settings asked for (``requested``) or in effect (``effective``)."""
         start = f"{kind}_"

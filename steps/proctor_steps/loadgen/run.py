@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, model_validator
 
-from proctor_steps import rounds, trouble
+from proctor_steps import benchmarks, rounds, trouble
 from proctor_steps.benchmarks import BenchmarkName
 from proctor_steps.compliance import load
 from proctor_steps.compliance.audit import TestName
-from proctor_steps.loadgen import limits, rules, watch
+from proctor_steps.loadgen import limits, rules, tuning, watch
 from proctor_steps.loadgen.child import Job, Outcome
 from proctor_steps.loadgen.log import LoadgenRun, Mode
 from proctor_steps.loadgen.pulse import Beat, Phase, Pulse
@@ -32,18 +32,14 @@ _FASTER = 1.25
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class Params(StageParams):
-    """Parameters of the stage."""
+class Measured(StageParams):
+    """What is measured, and how: parameters of every stage that runs LoadGen."""
 
     benchmark: BenchmarkName = Field(description="the benchmark: yolo or digits")
     backend: BackendName | None = Field(
         default=None, description="sut local: onnxruntime, openvino or torch"
     )
     scenario: LoadgenScenario = Field(description="SingleStream, MultiStream, Server or Offline")
-    mode: Mode = Field(description="accuracy or performance")
-    test: TestName | Literal[""] = Field(
-        default="", description="the compliance test to run, for example TEST01 (mode performance)"
-    )
     round: str = Field(default="v6.1", description="MLPerf round whose rules are checked")
     performance_seconds: float = Field(
         default=600, gt=0, description="least duration of a performance run; the round asks for 600"
@@ -56,12 +52,6 @@ class Params(StageParams):
         default=0,
         ge=0,
         description="samples per inference; 0: the model's own, or what suits the scenario",
-    )
-    target_qps: float | None = Field(
-        default=None, gt=0, description="Offline, Server: samples per second; default: calibrated"
-    )
-    expected_latency_ms: float | None = Field(
-        default=None, gt=0, description="SingleStream, MultiStream: per query; default: calibrated"
     )
     server_target_latency_ms: float | None = Field(
         default=None, gt=0, description="Server: the latency bound; default: the round's, or 100"
@@ -92,6 +82,25 @@ class Params(StageParams):
         "or lost, or the server had no room (503)",
     )
 
+
+class Params(Measured):
+    """Parameters of the stage."""
+
+    mode: Mode = Field(description="accuracy or performance")
+    test: TestName | Literal[""] = Field(
+        default="", description="the compliance test to run, for example TEST01 (mode performance)"
+    )
+    target_qps: float | None = Field(
+        default=None,
+        gt=0,
+        description="Offline, Server: samples per second; default: tuned, or calibrated",
+    )
+    expected_latency_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="SingleStream, MultiStream: per query; default: tuned, or calibrated",
+    )
+
     @model_validator(mode="after")
     def _tests_measure(self) -> Params:
         if self.test and self.mode != "performance":
@@ -105,25 +114,30 @@ def run(params: Params, io: StepIO) -> None:
     logs = io.output("logs")
     if any(logs.iterdir()):
         raise StepError(f"the output folder {logs} is not empty; old logs must not count as new")
-    settled = _loaded(params, io)
-    judged = _once(settled, io, logs, began)
+    settled = _tuned(_loaded(params, io), io)
+    judged = once(settled, io, logs, began)
     better = _better(params, judged)
     left = began + io.contract.deadline_seconds - time.monotonic()
     if better and left > _ROOM * (params.performance_seconds + time.monotonic() - began):
         io.find(
             "calibrated_again",
             "info",
-            "the system was much faster than in the calibration, so that LoadGen ran out of "
+            "the system was much faster than was expected of it, so that LoadGen ran out of "
             f"queries; the run was made again with {better}",
             _place(params.scenario, params.mode, params.test),
         )
         for old in logs.iterdir():
             old.unlink()
-        judged = _once(settled.model_copy(update=better), io, logs, began)
+        judged = once(settled.model_copy(update=better), io, logs, began)
     (logs / "run.json").write_text(judged.model_dump_json(indent=1) + "\n", encoding="utf-8")
     # Under another key: the run of a test is no result, and must not be taken for one.
     io.metrics["compliance_run" if params.test else "loadgen"] = judged.model_dump(mode="json")
     _tell(io, judged)
+    where = _place(params.scenario, params.mode, params.test)
+    for folder in io.inputs("tuning").values():
+        for difference in tuning.differences(folder, judged.sut):
+            text = f"the tuning is of a system set up otherwise: {difference}"
+            io.find("tuned_otherwise", "warning", text, where)
 
 
 def _loaded(params: Params, io: StepIO) -> Params:
@@ -134,7 +148,27 @@ def _loaded(params: Params, io: StepIO) -> Params:
     return params.model_copy(update={k: v for k, v in found.items() if getattr(params, k) is None})
 
 
-def _once(params: Params, io: StepIO, logs: Path, began: float) -> LoadgenRun:
+def _tuned(params: Params, io: StepIO) -> Params:
+    """With what ``loadgen tune`` found, as far as the parameters do not say it themselves."""
+    if not io.inputs("tuning"):
+        return params
+    key = benchmarks.get(params.benchmark).config_key
+    taken = tuning.taken(io.input("tuning"), key, params.scenario, params.model_dump())
+    told = ", ".join(f"{name} {value:g}" for name, value in taken.items())
+    io.say(f"from the tuning: {told or 'nothing'}")
+    return params.model_copy(update=taken)
+
+
+def once(params: Params, io: StepIO, logs: Path, began: float) -> LoadgenRun:
+    """One LoadGen run in a process of its own, judged by its logs.
+
+    Args:
+        logs: an empty folder.
+        began: when the step began (``time.monotonic``); its deadline counts from there.
+
+    Raises:
+        DataError, StepError: there are no logs of a finished run.
+    """
     with tempfile.TemporaryDirectory(prefix="loadgen-") as folder:
         outcome = _run_process(params, io, Path(folder), logs, began)
     io.versions.update(outcome.versions)
@@ -308,6 +342,7 @@ STAGE = Stage(
         "model": "output of model fetch; none for sut: endpoint",
         "performance": "logs of the performance run that a compliance test is compared with "
         "(optional): the test is given the same load",
+        "tuning": "output of loadgen tune (optional)",
     },
     outputs={"logs": "LoadGen's logs, user.conf, audit.config of a test, run.json, latencies.npy"},
     services="sut endpoint: the server that has the model, for example sut=http://127.0.0.1:8000",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ USER_CONF = "user.conf"
 # LoadGen looks for audit.config in the working folder by default; a stray one would change the
 # run silently. A path that does not exist is ignored.
 NO_AUDIT = "no-audit.config"
+_POSITIVE = re.compile(r"(?=.*[1-9])\d{1,18}(\.\d{1,18})?")
 _FIELDS = {
     "min_duration": ("min_duration_ms", 1.0),
     "min_query_count": ("min_query_count", 1.0),
@@ -25,6 +27,7 @@ _TARGETS: dict[str, dict[str, tuple[str, float]]] = {
     "Server": {
         "target_latency": ("server_target_latency_ns", 1e6),
         "target_qps": ("server_target_qps", 1.0),
+        "max_async_queries": ("server_max_async_queries", 1.0),
     },
     "Offline": {"target_qps": ("offline_expected_qps", 1.0)},
 }
@@ -32,13 +35,17 @@ _TARGETS: dict[str, dict[str, tuple[str, float]]] = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """What user.conf says. Latencies in ms; ``None`` leaves LoadGen's own value."""
+    """What user.conf says. Latencies in ms; ``None`` leaves LoadGen's own value.
+
+    ``max_async_queries``: Server ends early, INVALID, where more are outstanding.
+    """
 
     min_duration_s: float | None = None
     min_query_count: int | None = None
     target_qps: float | None = None
     target_latency_ms: float | None = None
     performance_samples: int | None = None
+    max_async_queries: int | None = None
 
     def lines(self) -> dict[str, float]:
         """Key -> value, in user.conf's names and units."""
@@ -48,10 +55,13 @@ class Wanted:
             "target_qps": self.target_qps,
             "target_latency": self.target_latency_ms,
             "performance_sample_count_override": self.performance_samples,
+            "max_async_queries": self.max_async_queries,
         }
         return {key: value for key, value in pairs.items() if value is not None}
 
 
+# Server's latency limit where neither the round nor the user sets one.
+_SERVER_LATENCY_MS = 100.0
 # Early stopping at the 99th percentile needs 459 queries even when none is late. Only a run much
 # shorter than the rules want would issue fewer; it goes on until it has these.
 SERVER_QUERIES = 600
@@ -70,11 +80,43 @@ def min_queries(
     return None
 
 
+def server_limit_ms(rules: BenchmarkRules | None, given: float | None) -> float:
+    """Server's latency limit: the user's, else the round's, else one of no meaning."""
+    limit = rules.limit_ms("Server") if rules else None
+    return given or limit or _SERVER_LATENCY_MS
+
+
 def write_user_conf(path: Path, key: str, scenario: LoadgenScenario, wanted: Wanted) -> None:
     """Write user.conf. Blanks around ``=`` are not optional: without them a line has no effect."""
     lines = [f"# {key}, {scenario}: what differs from LoadGen's embedded mlperf.conf"]
     lines += [f"{key}.{scenario}.{k} = {_number(v)}" for k, v in wanted.lines().items()]
     path.write_text("".join(line + "\n" for line in lines), encoding="ascii")
+
+
+def read_expected(path: Path, key: str, scenario: LoadgenScenario) -> Wanted:
+    """What a tuned user.conf says of the system: ``target_qps`` and ``target_latency``.
+
+    Raises:
+        StepError: it cannot be read, or says anything else; all such lines at once.
+    """
+    found: dict[str, float] = {}
+    wrong: list[str] = []
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, _, value = (part.strip() for part in line.partition(" = "))
+        field = name.removeprefix(f"{key}.{scenario}.")
+        if field not in ("target_qps", "target_latency") or not _POSITIVE.fullmatch(value):
+            wrong.append(f"  {path.name}:{number}: {line.strip()[:100]}")
+            continue
+        found[field] = float(value)
+    if wrong:
+        raise StepError(
+            f"{path} is no tuning of {key} {scenario}: wanted are lines "
+            f"`{key}.{scenario}.target_qps = 12.5`, or target_latency in ms; these are not:\n"
+            + "\n".join(wrong)
+        )
+    return Wanted(target_qps=found.get("target_qps"), target_latency_ms=found.get("target_latency"))
 
 
 def make(
@@ -117,6 +159,15 @@ def _check(settings: Any, scenario: LoadgenScenario, wanted: Wanted) -> None:
             raise StepError(
                 f"LoadGen did not take {key} = {_number(value)} from user.conf: {field} is {found}"
             )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StepError(
+            f"{path} cannot be read ({error}); give the output of loadgen tune"
+        ) from error
 
 
 def _number(value: float) -> str:

@@ -93,6 +93,7 @@ class LocalSut:
         """Forget what was counted and timed so far (after a warm-up)."""
         self._latencies = array("q")
         self.samples = 0
+        self._busy_ns = 0
 
     @property
     def queries(self) -> int:
@@ -103,6 +104,11 @@ class LocalSut:
     def latencies(self) -> Array:
         """Nanoseconds of each query answered, from its issue to its last answer."""
         return np.array(self._latencies, np.int64)
+
+    @property
+    def service_ns(self) -> float:
+        """Mean nanoseconds that a sample took of a worker, without its wait; 0 without workers."""
+        return self._busy_ns / max(1, self.samples)
 
     # -- the query sample library ------------------------------------------------------------
 
@@ -167,13 +173,15 @@ class LocalSut:
         while (query := self._queue.get()) is not None:
             for start in query.starts:
                 stop = start + self.batch
+                began = time.perf_counter_ns()
                 payloads = self._payloads(query.indices[start:stop])
-                self._count(query, len(payloads))
+                self._count(query, len(payloads), time.perf_counter_ns() - began)
                 self._hand_over(query.ids[start:stop], payloads)
 
-    def _count(self, query: _Query, done: int) -> None:
+    def _count(self, query: _Query, done: int, busy_ns: int) -> None:
         with self._lock:
             self.samples += done
+            self._busy_ns += busy_ns
             query.outstanding -= done
             if not query.outstanding:
                 self._latencies.append(time.perf_counter_ns() - query.issued)
