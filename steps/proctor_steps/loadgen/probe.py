@@ -16,6 +16,11 @@ from proctor_steps.loadgen.tuning import Probe, Verdict
 _SHORTEST, _LEAST_S = 1 / 32, 2.0
 
 
+def shortest(seconds: float) -> float:
+    """Seconds of the shortest probe for a run of so many."""
+    return max(_LEAST_S, _SHORTEST * seconds)
+
+
 @dataclass(frozen=True)
 class Goal:
     """What the rate is wanted for: the full-length run. ``percentile`` 0..1.
@@ -50,7 +55,7 @@ class Goal:
     @property
     def shortest(self) -> float:
         """Seconds of the shortest probe."""
-        return max(_LEAST_S, _SHORTEST * self.seconds)
+        return shortest(self.seconds)
 
     def first_length(self, qps: float) -> float:
         """The shortest probe that could meet the limit, if none of its queries is late."""

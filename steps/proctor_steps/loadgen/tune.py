@@ -20,7 +20,7 @@ from proctor_steps import benchmarks, rounds
 from proctor_steps.loadgen import late, log, settings, tuning
 from proctor_steps.loadgen import run as single
 from proctor_steps.loadgen.log import LoadgenRun
-from proctor_steps.loadgen.probe import Goal, Seen
+from proctor_steps.loadgen.probe import Goal, Seen, shortest
 from proctor_steps.loadgen.search import Budget, OutOfTime, Search, noise
 from proctor_steps.loadgen.tuning import Ended, Probe, Trial, Tuning
 from proctor_steps.stage import Stage, StepError, StepIO
@@ -29,7 +29,8 @@ from proctor_steps.stage import Stage, StepError, StepIO
 _OF_DEADLINE = 0.9
 # Trials of a scenario that has no rate to search: enough to see how much they vary.
 _TRIALS, _MOST_TRIALS = 3, 6
-_MUCH = 0.10
+# Offline never expects more than twice what was seen; a margin that is told as a warning.
+_MOST_MARGIN, _MUCH = 1.0, 0.10
 # LoadGen's words.
 _CUT_SHORT = "Too many outstanding queries"
 
@@ -96,12 +97,18 @@ class _Tuner:
     def goal(self) -> Goal:
         """What the rate is wanted for."""
         given = self.params.min_query_count
-        least = settings.min_queries(self.rules, "Server", "performance", given)
+        least = settings.min_queries(self.rules, "Server", "performance", given) or 1
+        percentile = self.round.scenarios["Server"].percentile / 100
+        if late.allowed(least, percentile) < 0:
+            raise StepError(
+                f"min_query_count {least} is too small to tune a Server run: LoadGen calls none "
+                f"VALID that is so short; leave it out ({settings.SERVER_QUERIES} then)"
+            )
         return Goal(
             seconds=self.params.performance_seconds,
-            percentile=self.round.scenarios["Server"].percentile / 100,
+            percentile=percentile,
             limit_ms=settings.server_limit_ms(self.rules, self.params.server_target_latency_ms),
-            min_queries=least or 1,
+            min_queries=least,
             resolution=self.params.resolution,
             highest_qps=self.params.highest_qps,
         )
@@ -145,15 +152,17 @@ class _Tuner:
         and did not run out of queries."""
         by_rate = self.params.scenario == "Offline"
         trials: list[Trial] = []
-        expected, spread = None, 0.0
+        expected, spread, margin = None, 0.0, 0.0
         ended: Ended = "found"
         try:
             while len(trials) < _TRIALS or (not trials[-1].enough and len(trials) < _MOST_TRIALS):
                 trials.append(self.trial(expected))
                 found = [trial.found for trial in trials]
                 spread = noise(found)
-                margin = late.SIGMAS * spread
-                expected = max(found) * (1 + margin) if by_rate else min(found) / (1 + margin)
+                # LoadGen prepares twice the queries that the latency asks for, but only a tenth
+                # more samples than the rate does.
+                margin = min(_MOST_MARGIN, late.SIGMAS * spread) if by_rate else 0.0
+                expected = max(found) * (1 + margin) if by_rate else min(found)
         except OutOfTime:
             ended = "budget"
         if expected is None:
@@ -164,14 +173,14 @@ class _Tuner:
         return self.outcome(
             target_qps=expected if by_rate else None,
             target_latency_ms=None if by_rate else expected,
-            ended=ended, certain=trials[-1].enough, noise=spread, margin=late.SIGMAS * spread,
+            ended=ended, certain=trials[-1].enough, noise=spread, margin=margin,
             trials=tuple(trials),
         )  # fmt: skip
 
     def trial(self, expected: float | None) -> Trial:
         """One short run; calibrated where nothing is expected yet."""
         by_rate = self.params.scenario == "Offline"
-        seconds = self.goal().shortest
+        seconds = shortest(self.params.performance_seconds)
         self.budget.afford(seconds)
         before = self.budget.spent
         with tempfile.TemporaryDirectory(prefix="probe-") as folder:
@@ -211,7 +220,8 @@ class _Tuner:
         """The record of what was found."""
         params, server = self.params, self.params.scenario == "Server"
         limits = self.rules.latency_limits_ms if self.rules else {}
-        limit = self.goal().limit_ms if server else None
+        own = params.server_target_latency_ms
+        limit = settings.server_limit_ms(self.rules, own) if server else None
         return Tuning(
             benchmark=params.benchmark,
             round=params.round,

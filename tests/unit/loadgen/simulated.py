@@ -14,9 +14,9 @@ from proctor_steps.loadgen.probe import Goal, Seen
 class Simulated:
     """First come, first served, by one worker; ``clock`` goes on by what a run would take.
 
-    Arrivals are a Poisson process with the same seed in each run, as LoadGen's are. ``jitter``: the
-    spread of a query's service time, ``drift``: of a whole run's speed; ``stalls``: per second, each
-    of ``stall_s``, in which nothing is served.
+    Arrivals are a Poisson process with the same seed in each run, as LoadGen's are. ``jitter``:
+    the spread of a query's service time, ``drift``: of a whole run's speed; ``stalls``: per second,
+    each of ``stall_s``, in which nothing is served.
     """
 
     goal: Goal
