@@ -22,7 +22,7 @@ def call(*arguments: str) -> Result:
 def test_check_of_a_shipped_pipeline() -> None:
     done = call("check", "demo", "yolo-coco")
     assert done.exit_code == 0
-    assert done.stdout.splitlines() == ["demo: ok, 20 steps", "yolo-coco: ok, 41 steps"]
+    assert done.stdout.splitlines() == ["demo: ok, 24 steps", "yolo-coco: ok, 45 steps"]
 
 
 def test_check_goes_on_after_a_broken_spec() -> None:

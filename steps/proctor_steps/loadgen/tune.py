@@ -232,7 +232,7 @@ class _Tuner:
             limit_ms=limit,
             limit_in_round=limit == limits["Server"] if server and "Server" in limits else None,
             budget_s=self.budget.seconds,
-            took_s=self.budget.spent,
+            took_s=round(self.budget.spent, 1),
             sut=self.sut,
             **found,
         )

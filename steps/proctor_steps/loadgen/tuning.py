@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from proctor_steps.loadgen import settings
 from proctor_steps.rounds import LoadgenScenario
@@ -96,7 +96,7 @@ class Tuning(_Record):
     took_s: float
     probes: tuple[Probe, ...] = ()
     trials: tuple[Trial, ...] = ()
-    sut: dict[str, JsonValue] = {}
+    sut: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 def write(folder: Path, key: str, found: Tuning) -> None:

@@ -61,7 +61,7 @@ def distribution(latencies: npt.NDArray[np.int64], marks: Sequence[Mark]) -> Mar
     parts += [_label(mark, row, scale) for row, mark in enumerate(marks)]
     named = ", ".join(f"{m.name} {duration(m.value_ns)}" for m in marks)
     label = f"Latency of {len(values):,} queries: {named}"
-    return _svg(label, parts, "distribution")
+    return svg(label, parts, "distribution")
 
 
 def over_time(latencies: npt.NDArray[np.int64], buckets: int = 96) -> Markup:
@@ -90,12 +90,12 @@ def over_time(latencies: npt.NDArray[np.int64], buckets: int = 96) -> Markup:
     parts = [
         Markup('<polygon class="band" points="{}"/>').format(band),
         Markup('<polyline class="middle" points="{}"/>').format(" ".join(points(middle))),
-        _line(LEFT, floor, WIDTH - RIGHT, floor, "axis"),
-        _text(LEFT, height - 3, "first query", "start"),
-        _text(WIDTH - RIGHT, height - 3, f"query {len(values):,}", "end"),
-        _text(WIDTH - RIGHT, 10, top, "end"),
+        line(LEFT, floor, WIDTH - RIGHT, floor, "axis"),
+        text(LEFT, height - 3, "first query", "start"),
+        text(WIDTH - RIGHT, height - 3, f"query {len(values):,}", "end"),
+        text(WIDTH - RIGHT, 10, top, "end"),
     ]
-    return _svg(label, parts, "over-time", height)
+    return svg(label, parts, "over-time", height)
 
 
 class _Scale:
@@ -115,7 +115,7 @@ class _Scale:
     def ticks(self) -> list[float]:
         """Round values inside the range, eight at most."""
         if not self.wide:
-            return _even(self.low, self.high)
+            return even(self.low, self.high)
         powers = range(int(np.floor(np.log10(self.low))), int(np.log10(self.high)) + 1)
         for digits in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1,)):
             inside = [m * 10.0**p for p in powers for m in digits]
@@ -125,7 +125,7 @@ class _Scale:
         return inside
 
 
-def _even(low: float, high: float) -> list[float]:
+def even(low: float, high: float) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten between two values."""
     rough = (high - low) / 5
     power = 10.0 ** np.floor(np.log10(rough))
@@ -171,23 +171,23 @@ def _bars(edges: Floats, counts: npt.NDArray[np.int64], scale: _Scale) -> Markup
 
 def _axis(scale: _Scale) -> Markup:
     floor = HEIGHT - BOTTOM
-    parts = [_line(LEFT, floor, WIDTH - RIGHT, floor, "axis")]
+    parts = [line(LEFT, floor, WIDTH - RIGHT, floor, "axis")]
     used = -100.0
     for tick in scale.ticks():
         x = scale(tick)
-        parts.append(_line(x, floor, x, floor + 4, "axis"))
+        parts.append(line(x, floor, x, floor + 4, "axis"))
         anchor = "start" if x < 24 else "end" if x > WIDTH - 24 else "middle"
         middle = {"start": x + 24, "end": x - 24}.get(anchor, x)
         if middle - used >= 52:
-            parts.append(_text(x, floor + 17, _short(tick), anchor))
+            parts.append(text(x, floor + 17, _short(tick), anchor))
             used = middle
     return Markup("").join(parts)
 
 
 def _rule(mark: Mark, row: int, scale: _Scale) -> Markup:
     x = scale(mark.value_ns)
-    line = _line(x, 2 + row * 15, x, HEIGHT - BOTTOM, "rule")
-    return Markup('<g class="mark {}">{}</g>').format(mark.kind, line)
+    drawn = line(x, 2 + row * 15, x, HEIGHT - BOTTOM, "rule")
+    return Markup('<g class="mark {}">{}</g>').format(mark.kind, drawn)
 
 
 def _label(mark: Mark, row: int, scale: _Scale) -> Markup:
@@ -195,11 +195,11 @@ def _label(mark: Mark, row: int, scale: _Scale) -> Markup:
     right = x > WIDTH * 0.62
     note = f": {mark.kind}" if mark.kind else ""
     # A name of several words is set apart from its figure.
-    text = f"{mark.name}{',' if ' ' in mark.name else ''} {duration(mark.value_ns)}{note}"
+    said = f"{mark.name}{',' if ' ' in mark.name else ''} {duration(mark.value_ns)}{note}"
     # A long label is moved over its line rather than out of the drawing.
-    long = len(text) * LETTER
+    long = len(said) * LETTER
     place = max(x - 5, long) if right else min(x + 5, WIDTH - long)
-    words = _text(place, 11 + row * 15, text, "end" if right else "start")
+    words = text(place, 11 + row * 15, said, "end" if right else "start")
     return Markup('<g class="mark {}">{}</g>').format(mark.kind, words)
 
 
@@ -211,19 +211,22 @@ def _short(ns: float) -> str:
     return f"{ns:,.0f} ns"
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+    """A line of a style (``axis``, ``rule``)."""
     return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(
         kind, x1, y1, x2, y2
     )
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> Markup:
+def text(x: float, y: float, words: str, anchor: str) -> Markup:
+    """Words at a place, which is their ``start``, ``middle`` or ``end``."""
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
-        x, y, anchor, text
+        x, y, anchor, words
     )
 
 
-def _svg(label: str, parts: Sequence[Markup], kind: str, height: int = HEIGHT) -> Markup:
+def svg(label: str, parts: Sequence[Markup], kind: str, height: int = HEIGHT) -> Markup:
+    """A whole drawing; ``label`` says in words what it shows."""
     return Markup(
         '<svg class="chart {}" viewBox="0 0 {} {}" role="img" aria-label="{}">'
         "<title>{}</title>{}</svg>"

@@ -11,17 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from proctor_steps.compliance.verdict import FILE as COMPLIANCE_FILE
 from proctor_steps.compliance.verdict import Verification
+from proctor_steps.report.read import Read
+from proctor_steps.report.tuning import Tuned
 from proctor_steps.stage import DataError, StepIO
-
-
-class Read(BaseModel):
-    """Base of what is read here: immutable, keys that are not shown are let through."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Metric(Read):
@@ -52,8 +48,8 @@ class Rule(Read):
 class Settings(Read):
     """LoadGen's settings as asked for and as they took effect."""
 
-    requested: dict[str, JsonValue] = {}
-    effective: dict[str, JsonValue] = {}
+    requested: dict[str, JsonValue] = Field(default_factory=dict)
+    effective: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Run(Read):
@@ -67,7 +63,7 @@ class Run(Read):
     queries: int | None = None
     duration_s: float | None = None
     metric: Metric | None = None
-    latency_ns: dict[str, float | None] = {}
+    latency_ns: dict[str, float | None] = Field(default_factory=dict)
     percentile: Percentile | None = None
     settings: Settings = Settings()
     rules: tuple[Rule, ...] = ()
@@ -75,7 +71,7 @@ class Run(Read):
     scenario_in_round: bool | None = None
     round: str = ""
     loadgen_version: str = ""
-    sut: dict[str, JsonValue] = {}
+    sut: dict[str, JsonValue] = Field(default_factory=dict)
     errors: tuple[JsonValue, ...] = ()
 
 
@@ -147,6 +143,7 @@ class Evidence:
     accuracy_logs: dict[str, Path] = field(default_factory=dict)
     scores: dict[str, Score] = field(default_factory=dict)
     score_folders: dict[str, Path] = field(default_factory=dict)
+    tunings: dict[str, Tuned] = field(default_factory=dict)
     measured_in: dict[str, str] = field(default_factory=dict)
     raw_runs: dict[str, Any] = field(default_factory=dict)
     raw_scores: dict[str, Any] = field(default_factory=dict)
@@ -200,6 +197,11 @@ def gather(io: StepIO, runs_input: str = "runs", scores_input: str = "accuracy")
             found.scores[scenario], found.score_folders[scenario] = score, folder
             found.raw_scores[scenario] = raw
     _compliance(io, found, wrong)
+    for _, folder in sorted(io.inputs("tuning").items()):
+        raw = _json(folder / "tuning.json", found, wrong)
+        tuned = _fit(Tuned, raw, folder / "tuning.json", wrong)
+        if tuned is not None and tuned.ended != "off":
+            found.tunings[tuned.scenario] = tuned
     found.dataset_folder, found.dataset = _folder(io, "dataset", "dataset.json", found, wrong)
     found.model_folder, found.model = _folder(io, "model", "model.json", found, wrong)
     if wrong:

@@ -296,6 +296,7 @@ def _summary(found: Evidence, judged: Verdict, approvals: tuple[Approval, ...]) 
         "findings": [f.model_dump() for f in _findings(found, judged)],
         "approvals": [a.model_dump() for a in approvals],
         "measured_in": found.measured_in,
+        "tuning": [found.tunings[n].model_dump() for n in sorted(found.tunings)],
         # The list of names is in the dataset itself, and stands here by its digest.
         "dataset": {k: v for k, v in found.dataset.items() if k != "images"},
         "model": found.model,
@@ -323,6 +324,7 @@ STAGE = Stage(
         "performance": "the logs of the performance runs, one cell a scenario",
         "runs": "the logs of the accuracy runs, one cell a scenario (optional)",
         "compliance": "compliance tests that were verified, one cell each (optional)",
+        "tuning": "the outputs of loadgen tune, one cell a scenario (optional)",
     },
     outputs={"report": "report.html and summary.json"},
 )
