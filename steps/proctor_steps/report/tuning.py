@@ -14,7 +14,7 @@ from proctor_steps.report.read import Read
 
 _HEIGHT, _TOP, _BOTTOM = 240, 22, 26
 _AXIS = 64  # room for the latencies' labels
-# Rates further above the one that was found only squeeze the rest together.
+# Rates further above those that hold only squeeze the rest together.
 _FARTHEST = 2.2
 _KIND = {"meets": "good", "misses": "bad", "unsure": "open"}
 
@@ -100,7 +100,8 @@ class Tuned(Read):
 
 def rates(probes: Sequence[Tried], found: float, limit_ms: float, percentile: float) -> Markup:
     """Each probe as a point; a line at the limit, and one at the rate that was found."""
-    shown = [p for p in probes if p.qps <= _FARTHEST * found]
+    held = max([found, *(p.qps for p in probes if p.verdict == "meets")])
+    shown = [p for p in probes if p.qps <= _FARTHEST * held]
     top = max(found, *(p.qps for p in shown)) * 1.06 if shown else found * 1.06
     low = min(limit_ms, *(p.percentile_ms for p in shown)) if shown else limit_ms / 10
     high = max(limit_ms, *(p.percentile_ms for p in shown)) if shown else limit_ms
