@@ -22,6 +22,7 @@ BENCHMARKS = {
     "hashing": 5,
     "subjects": 3,
     "submission_check": 5,
+    "tuning": 10,
     "many_subjects": 1,
 }
 

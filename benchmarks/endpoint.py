@@ -41,7 +41,7 @@ def measure(bench: Bench) -> None:
     """Transport alone, then whole runs; the real model where its files are."""
     seconds = bench.seconds or _SECONDS
     with tempfile.TemporaryDirectory(prefix="bench-endpoint-") as folder:
-        place = _Place(Path(folder))
+        place = Place(Path(folder))
         for name, (there, back) in _NULL.items():
             _transport(bench, place, name, there, back)
         _whole(bench, place, "digits", "onnxruntime", *place.digits(), seconds)
@@ -52,7 +52,7 @@ def measure(bench: Bench) -> None:
 
 
 def _transport(
-    bench: Bench, place: _Place, name: str, there: Sequence[int], back: Sequence[int]
+    bench: Bench, place: Place, name: str, there: Sequence[int], back: Sequence[int]
 ) -> None:
     model = place.null(there, back)
     local = base.make("onnxruntime")
@@ -78,7 +78,7 @@ def _transport(
 
 
 def _whole(
-    bench: Bench, place: _Place, name: str, backend: str, data: Path, model: Path, seconds: float
+    bench: Bench, place: Place, name: str, backend: str, data: Path, model: Path, seconds: float
 ) -> None:
     common = ["--benchmark", name, "--scenario", "SingleStream", "--mode", "performance"]
     common += ["--performance-seconds", str(seconds), "--in", f"dataset={data}"]
@@ -112,7 +112,7 @@ def _calls(backend: Backend, batch: np.ndarray) -> float:
     return float(np.median(taken)) * 1e3
 
 
-class _Place:
+class Place:
     """Datasets and models in a temporary folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -160,7 +160,7 @@ class _Place:
         """``loadgen run``; its median latency in milliseconds."""
         logs = self.folder / "logs"
         shutil.rmtree(logs, ignore_errors=True)
-        _step("loadgen", "run", *given, "--out", f"logs={logs}")
+        step("loadgen", "run", *given, "--out", f"logs={logs}")
         run = json.loads((logs / "run.json").read_text())
         return float(run["latency_ns"]["p50"]) / 1e6
 
@@ -170,11 +170,16 @@ class _Place:
 
     def _made(self, *words: str) -> Path:
         out = Path(tempfile.mkdtemp(dir=self.folder))
-        _step(*words, "--out", f"{words[0]}={out}")
+        step(*words, "--out", f"{words[0]}={out}")
         return out
 
 
-def _step(*words: str) -> None:
+def step(*words: str) -> None:
+    """A stage by hand, in a process of its own.
+
+    Raises:
+        RuntimeError: it failed; the end of what it said.
+    """
     command = [sys.executable, "-m", "proctor_steps", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
