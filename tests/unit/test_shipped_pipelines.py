@@ -95,7 +95,7 @@ def test_both_have_the_same_shape(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_measures_runs_alone_and_stays_in_its_run(name: str) -> None:
     for step in PLANS[name].steps:
-        if step.command == ("loadgen", "run"):
+        if step.command in (("loadgen", "run"), ("loadgen", "tune")):
             assert step.exclusive and not step.network
             assert step.reuse == "within_run" or step.params["mode"] == "accuracy"
 
@@ -119,6 +119,17 @@ def test_an_upload_stands_behind_the_validator_s_report(name: str) -> None:
         ("no-upload",),
     ]
     assert {param.name: param.default for param in plan.params}["upload_uri"] in (None, "")
+@pytest.mark.parametrize("name", WHOLE)
+def test_tuning_is_off_until_asked_for_and_is_of_the_run_to_come(name: str) -> None:
+    plan = PLANS[name]
+    assert {p.name: p.default for p in plan.params}["tune_seconds"] == 0
+    for step in plan.steps:
+        if step.command == ("loadgen", "tune"):
+            performance = plan.step(step.id.replace("tune", "performance"))
+            (taken,) = [item for item in performance.inputs if item.name == "tuning"]
+            assert [source.step for source in taken.sources] == [step.id]
+            same = set(step.params) - {"budget_seconds"}
+            assert {k: step.params[k] for k in same} == {k: performance.params[k] for k in same}
 
 
 def test_the_demo_s_data_is_there() -> None:
