@@ -98,7 +98,7 @@ class _Tuner:
         """What the rate is wanted for."""
         given = self.params.min_query_count
         least = settings.min_queries(self.rules, "Server", "performance", given) or 1
-        percentile = self.round.scenarios["Server"].percentile / 100
+        percentile = self.percentile() / 100
         if late.allowed(least, percentile) < 0:
             raise StepError(
                 f"min_query_count {least} is too small to tune a Server run: LoadGen calls none "
@@ -112,6 +112,22 @@ class _Tuner:
             resolution=self.params.resolution,
             highest_qps=self.params.highest_qps,
         )
+
+    def percentile(self) -> float:
+        """The latency percentile that counts, in %.
+
+        Raises:
+            StepError: the round's is not known.
+        """
+        scenario = self.params.scenario
+        own = self.rules.percentile.get(scenario) if self.rules else None
+        found = (own or self.round.scenarios[scenario].percentile).value
+        if found is None:
+            raise StepError(
+                f"round {self.round.round} as it is known here does not say which latency "
+                f"percentile counts in {scenario}; choose another (round)"
+            )
+        return found
 
     def seen(self, goal: Goal, qps: float | None, seconds: float, whole: bool) -> Seen:
         """One Server run, as the search wants it."""
@@ -219,7 +235,7 @@ class _Tuner:
     def outcome(self, **found: Any) -> Tuning:
         """The record of what was found."""
         params, server = self.params, self.params.scenario == "Server"
-        limits = self.rules.latency_limits_ms if self.rules else {}
+        official = self.rules.limit_ms("Server") if self.rules and server else None
         own = params.server_target_latency_ms
         limit = settings.server_limit_ms(self.rules, own) if server else None
         return Tuning(
@@ -228,9 +244,9 @@ class _Tuner:
             scenario=params.scenario,
             scenario_in_round=bool(self.rules and self.rules.has(params.scenario)),
             performance_seconds=params.performance_seconds,
-            percentile=self.round.scenarios[params.scenario].percentile,
+            percentile=self.percentile(),
             limit_ms=limit,
-            limit_in_round=limit == limits["Server"] if server and "Server" in limits else None,
+            limit_in_round=None if official is None else limit == official,
             budget_s=self.budget.seconds,
             took_s=round(self.budget.spent, 1),
             sut=self.sut,
