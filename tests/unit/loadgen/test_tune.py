@@ -66,17 +66,17 @@ def slow(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 @pytest.mark.parametrize("scenario", ["SingleStream", "MultiStream", "Offline"])
 def test_what_is_expected_is_what_the_run_finds(
-    scenario: str, dataset: Path, model: Path, tmp_path: Path
+    scenario: str, dataset: Path, slow: str, tmp_path: Path
 ) -> None:
-    inputs = {"dataset": dataset, "model": model}
+    inputs = {"dataset": dataset}
     seconds = {"performance_seconds": 3}
-    result, out = stage(tune.STAGE, tmp_path / "tune", inputs, scenario=scenario, **seconds)
+    result, out = stage(tune.STAGE, tmp_path / "tune", inputs, slow, scenario=scenario, **seconds)
     assert result.status == "ok", result.message
     tuned = found(out)
     assert tuned["certain"] and tuned["ended"] == "found" and len(tuned["trials"]) >= 3
     inputs["tuning"] = out
     result, logs = stage(
-        run.STAGE, tmp_path / "run", inputs, scenario=scenario, mode="performance", **seconds
+        run.STAGE, tmp_path / "run", inputs, slow, scenario=scenario, mode="performance", **seconds
     )
     assert result.status == "ok", result.message
     measured: Any = result.metrics["loadgen"]
@@ -87,7 +87,7 @@ def test_what_is_expected_is_what_the_run_finds(
         ratio = tuned["target_qps"] / measured["metric"]["value"]
     else:
         ratio = measured["duration_s"] * 1e3 / measured["queries"] / tuned["target_latency_ms"]
-    # Twice as fast and LoadGen would have run out of queries; this machine may have been busier.
+    # Twice as fast and LoadGen would have run out of queries; the machine may have been busier.
     assert 0.5 < ratio < 5
     lines = (out / "user.conf").read_text().splitlines()[1:]
     assert [line.rpartition(" = ")[0] for line in lines] == [
@@ -102,15 +102,15 @@ def test_server_finds_a_rate_below_the_capacity(dataset: Path, slow: str, tmp_pa
     }  # fmt: skip
     result, out = stage(
         tune.STAGE, tmp_path / "tune", {"dataset": dataset}, slow,
-        budget_seconds=60, resolution=0.3, **common,
+        budget_seconds=150, resolution=0.3, **common,  # a quiet machine needs a third of it
     )  # fmt: skip
     assert result.status == "ok", result.message
     tuned = found(out)
-    assert tuned["took_s"] < 80
+    assert tuned["took_s"] < 170
     assert 3 < tuned["target_qps"] < 1 / SERVICE_S
     assert tuned["limit_ms"] == 500 and tuned["scenario_in_round"] is False
     assert "scenario_in_round" in {finding.rule for finding in result.findings}
-    assert any(probe["qps"] > 1 / SERVICE_S for probe in tuned["probes"])
+    assert any(probe["verdict"] == "misses" for probe in tuned["probes"])
     for probe in tuned["probes"]:
         if probe["qps"] > 1.3 / SERVICE_S:
             assert probe["verdict"] == "misses" and probe["cut_short"]
