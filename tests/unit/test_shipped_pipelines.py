@@ -119,6 +119,8 @@ def test_an_upload_stands_behind_the_validator_s_report(name: str) -> None:
         ("no-upload",),
     ]
     assert {param.name: param.default for param in plan.params}["upload_uri"] in (None, "")
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_tuning_is_off_until_asked_for_and_is_of_the_run_to_come(name: str) -> None:
     plan = PLANS[name]
