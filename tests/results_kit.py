@@ -125,7 +125,7 @@ class Lines:
         parts = {"image": "sha256:" + "1" * 64, "params": {"step": step}}
         began = {"status": "running", "identity_parts": parts}
         self.add("attempt", step, 1, began, identity="1d" * 32)
-        uri = f"proctor://{self._record.pipeline}/{self._record.run}/{step}/1/{output}"
+        uri = f"artifact:{self._record.pipeline}/{self._record.run}/{step}/1/{output}"
         left = {"uri": uri, "sha256": hashlib.sha256(uri.encode()).hexdigest(), "bytes": 1234}
         data = {
             "state": "succeeded",

@@ -19,7 +19,7 @@ from proctor.airflow.answers import given
 from proctor.airflow.evidence import StepRefused, output_of
 from proctor.plan.model import Gate
 from proctor.records.store import RecordError, RunRecord
-from proctor.runtime.artifacts import LocalArtifacts
+from proctor.runtime.artifacts import ArtifactError, LocalArtifacts
 from proctor.site.settings import roles
 from proctor.ui.login import PAGE, SCRIPT, take_nonce
 from proctor.ui.pages import HEADERS, evidence_page, message_page, no_report_page, respond
@@ -169,9 +169,9 @@ def _frames(record: RunRecord, gate: Gate) -> list[tuple[str, str]]:
     for source in gate.evidence:
         try:
             uri = output_of(record, source.step, source.output).uri
-        except StepRefused:
+            root: Path = LocalArtifacts(instance.home().path).path(uri)
+        except (StepRefused, ArtifactError):
             continue
-        root: Path = LocalArtifacts(instance.home().path).path(uri)
         for page in sorted(root.glob("*.html")):
             address = "/".join(
                 (

@@ -25,7 +25,7 @@ from proctor.ui.rights import may_see
 
 PAGE_RUNS = 25
 RESULTS_FORMAT = "proctor.results/1"
-VALID, NOT_VALID = "valid", "not valid"
+MET, MISSED = "met", "missed"
 _PERCENTILES = ("mean", "p50", "p90", "p95", "p97", "p99", "p999", "max")
 
 
@@ -39,15 +39,15 @@ def add_results(app: FastAPI) -> None:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to show; "" for all. ``validity``: of an MLPerf result, by every rule of the round."""
+    """What to show; "" for all. ``rules``: whether the round's rules are met or missed."""
 
     pipeline: str = ""
     benchmark: str = ""
     scenario: str = ""
     state: str = ""
-    validity: str = ""
+    rules: str = ""
 
-    def rows(self, run: RunResults) -> tuple[Row, ...]:
+    def rows_of(self, run: RunResults) -> tuple[Row, ...]:
         """Those of a run's rows that are wanted."""
         return tuple(row for row in run.rows if self._row(row))
 
@@ -55,12 +55,12 @@ class Wanted:
         """Whether a run is wanted; a damaged one where nothing is asked of its rows."""
         if self.pipeline not in ("", run.pipeline) or self.state not in ("", run.state):
             return False
-        of_rows = self.benchmark or self.scenario or self.validity
-        return bool(self.rows(run)) or not (run.rows or of_rows)
+        of_rows = self.benchmark or self.scenario or self.rules
+        return bool(self.rows_of(run)) or not (run.rows or of_rows)
 
     def _row(self, row: Row) -> bool:
         same = self.benchmark in ("", row.benchmark) and self.scenario in ("", row.scenario)
-        return same and self.validity in ("", validity(row))
+        return same and self.rules in ("", rules(row))
 
     def query(self, **more: Any) -> str:
         """The same wish in an address, "" or with its question mark."""
@@ -69,11 +69,14 @@ class Wanted:
         return f"?{text}" if text else ""
 
 
-def validity(row: Row) -> str:
-    """Of a performance run; "" where nothing was measured."""
+def rules(row: Row) -> str:
+    """Whether a performance run meets every rule of the round; "" where nothing was measured.
+
+    Met is not yet valid: the accuracy's target, and compliance, are for themselves.
+    """
     if row.valid is None and row.official is None:
         return ""
-    return VALID if row.valid and row.official else NOT_VALID
+    return MET if row.valid and row.official else MISSED
 
 
 Wish = Annotated[Wanted, Depends()]
@@ -98,7 +101,7 @@ def results(
     page = min(page, pages)
     home = instance.home()
     here = found[(page - 1) * PAGE_RUNS : page * PAGE_RUNS]
-    shown = [Shown(run, wanted.rows(run), tuple(links_of(home, run))) for run in here]
+    shown = [Shown(run, wanted.rows_of(run), tuple(links_of(home, run))) for run in here]
     return respond(
         "results",
         title="Results",
@@ -109,7 +112,7 @@ def results(
         wanted=wanted,
         page=page,
         pages=pages,
-        validity=validity,
+        rules=rules,
     )
 
 
@@ -172,7 +175,7 @@ def _choices(runs: list[RunResults]) -> dict[str, list[str]]:
         "benchmark": {row.benchmark for row in every},
         "scenario": {row.scenario for row in every},
         "state": {run.state for run in runs},
-        "validity": {VALID, NOT_VALID},
+        "rules": {MET, MISSED},
     }
     return {name: sorted(values - {""}) for name, values in found.items()}
 
@@ -180,7 +183,7 @@ def _choices(runs: list[RunResults]) -> dict[str, list[str]]:
 def _flat(user: Any, wanted: Wanted) -> Iterator[dict[str, Any]]:
     for run in _readable(user):
         if wanted.run(run):
-            yield from (_flat_row(run, row) for row in wanted.rows(run))
+            yield from (_flat_row(run, row) for row in wanted.rows_of(run))
 
 
 def _flat_row(run: RunResults, row: Row) -> dict[str, Any]:
@@ -198,7 +201,7 @@ def _flat_row(run: RunResults, row: Row) -> dict[str, Any]:
         "metric": row.metric,
         "value": row.value,
         "unit": row.unit,
-        "validity": validity(row),
+        "rules": rules(row),
         "loadgen_valid": row.valid,
         "rules_missed": " ".join(each.rule for each in row.missed),
         "measured_in": row.measured_in,
