@@ -10,6 +10,17 @@ from proctor.ui.refusal import AnswerCheck
 _RUN = "{DAG_ID}/{RUN_ID}"
 
 
+def _page(name: str) -> dict[str, str | bool]:
+    """A page of its own in the navigation, with an icon for each scheme."""
+    word = name.lower()
+    return {
+        **_view(name, f"/proctor/{word}", "nav"),
+        "nav_top_level": True,
+        "icon": f"/proctor/static/{word}.svg",
+        "icon_dark_mode": f"/proctor/static/{word}-dark.svg",
+    }
+
+
 def _view(name: str, href: str, destination: str) -> dict[str, str]:
     route = f"proctor-{name.lower().replace(' ', '-')}"
     return {"name": name, "href": href, "destination": destination, "url_route": route}
@@ -22,8 +33,8 @@ class ProctorPlugin(AirflowPlugin):
     fastapi_apps = [{"app": make_app(), "url_prefix": "/proctor", "name": "proctor"}]  # noqa: RUF012
     fastapi_root_middlewares = [{"middleware": AnswerCheck, "name": "proctor answers"}]  # noqa: RUF012
     external_views = [  # noqa: RUF012
-        _view("Results", "/proctor/results", "nav"),
-        _view("Review", "/proctor/review", "nav"),
+        _page("Results"),
+        _page("Review"),
         _view("Report", f"/proctor/report/{_RUN}", "dag_run"),
         _view("To do", f"/proctor/review/{_RUN}", "dag_run"),
         _view("Record", f"/proctor/record/{_RUN}", "dag_run"),
