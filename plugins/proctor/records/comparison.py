@@ -138,7 +138,7 @@ def _pairs(a: Row, b: Row) -> Iterator[Pair]:
         score = a.score or b.score
         yield _numbers(score.metric if score else "accuracy", x, y, *units)
     if a.measured_in or b.measured_in:
-        yield Pair("Measured in", *(r.measured_in or "this run" for r in (a, b)))
+        yield Pair("Measured in", a.measured_in or "this run", b.measured_in or "this run")
 
 
 def _numbers(name: str, a: float | None, b: float | None, unit: str, other: str) -> Pair:
@@ -212,7 +212,8 @@ def _steps(a: _Side, b: _Side) -> Iterator[Pair]:
     for id in dict.fromkeys(step.id for side in (a, b) for step in side.plan.steps):
         here, there = (any(s.id == id for s in side.plan.steps) for side in (a, b))
         if here != there:
-            yield Pair(id, *("there" if x else "not in its plan" for x in (here, there)))
+            told = ("not in its plan", "there")
+            yield Pair(id, told[here], told[there])
         elif id in was and id in now and (words := first_difference(was[id], now[id])):
             yield Pair(id, "", "", words)
 

@@ -61,6 +61,7 @@ def make_app() -> FastAPI:
     app.exception_handler(AnyHTTPException)(told)
     app.exception_handler(RequestValidationError)(unreadable)
     app.exception_handler(RecordError)(damaged)
+    app.exception_handler(OSError)(damaged)
     app.exception_handler(Exception)(fault)
     return app
 
@@ -79,8 +80,8 @@ def unreadable(request: Request, error: RequestValidationError) -> Response:
     return told(request, AnyHTTPException(422, problems))
 
 
-def damaged(request: Request, error: RecordError) -> Response:
-    """A record or plan that is not as Proctor left it: it says where, and what to do."""
+def damaged(request: Request, error: RecordError | OSError) -> Response:
+    """A record, plan or disk that is not as Proctor left it: it says where."""
     return respond("message", title="This record cannot be read", text=str(error))
 
 

@@ -74,12 +74,9 @@ def review(user: GetUserDep) -> HTMLResponse:
 
 def review_page(home: Home, record: RunRecord, user: Any) -> HTMLResponse:
     """What waits in one run."""
-    try:
-        items, damaged = list(waits_in(home, record.whole, user)), []
-    except (RecordError, OSError) as error:
-        items, damaged = [], [(record.whole.name, str(error))]
-    values = {"title": _title(items), "items": items, "damaged": damaged}
-    return respond("review", run=record.whole.name, **values)
+    whole = record.whole
+    items = list(waits_in(home, whole, user)) if whole.exists() else []
+    return respond("review", title=_title(items), items=items, damaged=[], run=whole.name)
 
 
 def waits_in(home: Home, record: RunRecord, user: Any) -> Iterator[Waits]:
@@ -96,8 +93,8 @@ def waits_in(home: Home, record: RunRecord, user: Any) -> Iterator[Waits]:
             yield _question(record, step, step.gate, of_step, user)
     known = {step.id: step for step in plan.steps}
     for told in waiting(record):
-        if step := known.get(str(told.get("step"))):
-            yield _work(plan, record, step, told)
+        if of := known.get(str(told.get("step"))):
+            yield _work(plan, record, of, told)
 
 
 def _question(record: RunRecord, step: PlanStep, gate: Gate, lines: list[Line], user: Any) -> Waits:
