@@ -11,13 +11,12 @@ _RUN = "{DAG_ID}/{RUN_ID}"
 
 
 def _page(name: str) -> dict[str, str | bool]:
-    """A page of its own in the navigation, with an icon for each scheme."""
+    """A page of its own in the navigation."""
     word = name.lower()
     return {
         **_view(name, f"/proctor/{word}", "nav"),
         "nav_top_level": True,
         "icon": f"/proctor/static/{word}.svg",
-        "icon_dark_mode": f"/proctor/static/{word}-dark.svg",
     }
 
 
