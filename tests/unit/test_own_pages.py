@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
@@ -17,7 +18,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 from httpx import Response
 
-from proctor.plan.model import Plan
+from proctor.plan.model import Plan, PlanStep
 from proctor.records import results
 from proctor.records.comparison import compare
 from proctor.records.results import Results
@@ -353,12 +354,33 @@ def test_review_shows_what_waits_and_who_may_answer(pages: Pages) -> None:
 
 def test_review_shows_files_that_a_person_finishes(pages: Pages, plan: Plan) -> None:
     record: RunRecord = write_run(pages.home, plan, "one")
-    told = '{"step": "evidence", "title": "Look", "words": ["a.nii: outstanding"]}'
+    told = '{"step": "evidence", "title": "Look", "words": ["a.nii: outstanding", "b.nii: empty"]}'
     (record.own / "waiting-evidence.json").write_text(told)
     pages.under_way = [("digits", "one")]
     text = pages.text("/review")
-    assert "1 waiting for a person Look" in text and "a.nii: outstanding" in text
+    assert "1 waiting for a person Look" in text and "a.nii: outstanding b.nii: empty" in text
     assert "a.nii: outstanding" in pages.text("/record/digits/one")
+
+
+def test_review_of_many_subjects_is_one_card(pages: Pages) -> None:
+    plan = plan_of("digits")
+    work = PlanStep(id="correct", step="correct", kind="review", partition="subjects-1")
+    plan = plan.model_copy(update={"steps": (*plan.steps, work)})
+    record = write_run(pages.home, plan, "one")
+    for number in range(review.SHOWN + 3):
+        part = record.subject(f"S{number:03d}/a b")
+        part.append("header", plan_digest=plan.digest)
+        part.append("attempt", step="correct", attempt=1, data={"status": "running"})
+        told = f'{{"step": "correct", "title": "Correct", "words": ["{number}.nii: outstanding"]}}'
+        (part.own / "waiting-correct.json").write_text(told)
+    pages.under_way = [("digits", "one"), ("digits.subjects-1", f"{part.run}-r1.S052_a_b")]
+    text = pages.text("/review")
+    assert f"{review.SHOWN + 3} waiting for a person Correct" in text and "And 3 more." in text
+    assert "S000/a b 0.nii: outstanding" in text
+    key = record.subject("S000/a b").run
+    assert f"/dags/digits.subjects-1/runs/{quote(key, safe='')}-r1.S000_a_b/tasks/correct" in (
+        pages.get("/review").text
+    )
 
 
 @pytest.mark.parametrize(

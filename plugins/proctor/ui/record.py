@@ -64,7 +64,8 @@ def record(
 def _values(home: Home, record: RunRecord, user: Any, step: str, page: int) -> dict[str, Any]:
     lines, header = record.lines(), record.header()
     whole = record.whole
-    waiting = [w for w in waits_in(home, whole, user) if w.subject == record.partition or not step]
+    # What a subject waits for stands in the run's own record, with all others.
+    waiting = [] if record.partition else list(waits_in(home, whole, user))
     results = read(home.records, whole)
     mine = [line for line in lines if step in ("", line.step)]
     return {

@@ -21,13 +21,29 @@ from proctor.site.home import Home
 from proctor.ui.pages import address, airflow_address, respond
 from proctor.ui.rights import may_answer, may_see
 
+SHOWN = 50  # of the subjects that one step waits for
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of what waits, one subject's part, or the run's own (subject "").
+
+    ``since``: as records spell times. ``outstanding``: what is missing, a line for each file.
+    ``airflow``: the address of the task.
+    """
+
+    subject: str
+    since: str
+    airflow: str
+    outstanding: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True)
 class Waits:
-    """One thing that waits. ``since``: as records spell times. ``who``: who may end it, in words.
+    """A step that waits, for ``count`` subjects or once. ``who``: who may end it, in words.
 
-    ``earlier``: why an answer that was given did not count. ``outstanding``: what is missing, a
-    line for each file. ``evidence`` and ``airflow``: addresses, the first "" where there is none.
+    ``parts``: the first of them. ``earlier``: why an answer that was given did not count.
+    ``evidence``: the address, "" where there is none.
     """
 
     pipeline: str
@@ -35,15 +51,18 @@ class Waits:
     step: str
     title: str
     kind: str
-    since: str
     who: str
-    airflow: str
-    subject: str = ""
+    parts: tuple[Part, ...]
+    count: int = 1
     instructions: str = ""
     earlier: str = ""
-    outstanding: tuple[str, ...] = ()
     evidence: str = ""
     may_answer: bool = False
+
+    @property
+    def since(self) -> str:
+        """Since when the first of its parts waits."""
+        return min((part.since for part in self.parts if part.since), default="")
 
 
 def add_review(app: FastAPI) -> None:
@@ -91,10 +110,10 @@ def waits_in(home: Home, record: RunRecord, user: Any) -> Iterator[Waits]:
         of_step = [line for line in lines if line.step == step.id]
         if step.gate and of_step and of_step[-1].kind in ("asked", "uncounted"):
             yield _question(record, step, step.gate, of_step, user)
-    known = {step.id: step for step in plan.steps}
+    work: dict[str, list[dict[str, Any]]] = {}
     for told in waiting(record):
-        if of := known.get(str(told.get("step"))):
-            yield _work(plan, record, of, told)
+        work.setdefault(str(told.get("step")), []).append(told)
+    yield from (_work(plan, record, step, work[step.id]) for step in plan.steps if step.id in work)
 
 
 def _question(record: RunRecord, step: PlanStep, gate: Gate, lines: list[Line], user: Any) -> Waits:
@@ -104,22 +123,38 @@ def _question(record: RunRecord, step: PlanStep, gate: Gate, lines: list[Line], 
     mine = not gate.approvers or str(user.get_id()) in gate.approvers
     who = ", ".join(gate.approvers) or "whoever may answer questions of this pipeline"
     may = mine and may_answer(user, record.pipeline)
+    task = (record.pipeline, record.run, "tasks", step.id)
     return Waits(
         pipeline=record.pipeline,
         run=record.run,
         step=step.id,
         title=gate.question,
         kind="approval",
-        since=asked.at,
         who=f"May answer: {who}. " + ("You may." if may else "You may only look."),
-        airflow=airflow_address(record.pipeline, record.run, "tasks", step.id, "required_actions"),
+        parts=(Part("", asked.at, airflow_address(*task, "required_actions")),),
         earlier=f"The last answer did not count: {uncounted}" if uncounted else "",
         evidence=address("evidence", record.pipeline, record.run, step.id),
         may_answer=may,
     )
 
 
-def _work(plan: Plan, record: RunRecord, step: PlanStep, told: dict[str, Any]) -> Waits:
+def _work(plan: Plan, record: RunRecord, step: PlanStep, told: list[dict[str, Any]]) -> Waits:
+    return Waits(
+        pipeline=record.pipeline,
+        run=record.run,
+        step=step.id,
+        title=str(told[0].get("title") or step.label),
+        kind="review" if step.review else "decision",
+        who="Whoever can write to the folders that are named, on this machine."
+        if step.review
+        else "It goes on by itself as soon as one of its conditions holds.",
+        parts=tuple(_part(plan, record, step, each) for each in told[:SHOWN]),
+        count=len(told),
+        instructions=step.review.instructions if step.review else "",
+    )
+
+
+def _part(plan: Plan, record: RunRecord, step: PlanStep, told: dict[str, Any]) -> Part:
     subject, words = str(told.get("subject") or ""), told.get("words")
     part = record.subject(subject) if subject else record
     began = [line.at for line in part.lines() if line.step == step.id and line.kind == "attempt"]
@@ -127,19 +162,10 @@ def _work(plan: Plan, record: RunRecord, step: PlanStep, told: dict[str, Any]) -
     if subject:
         dag_id = subjects.dag_id(plan, step.partition)
         run_id = subjects.run_id(part, subjects.rounds(part, step.partition)[-1].number)
-    return Waits(
-        pipeline=record.pipeline,
-        run=record.run,
-        step=step.id,
-        title=str(told.get("title") or step.label),
-        kind="review" if step.review else "decision",
-        since=began[-1] if began else "",
-        who="Whoever can write to the folders that are named, on this machine."
-        if step.review
-        else "It goes on by itself as soon as one of its conditions holds.",
-        airflow=airflow_address(dag_id, run_id, "tasks", step.id),
+    return Part(
         subject=subject,
-        instructions=step.review.instructions if step.review else "",
+        since=began[-1] if began else "",
+        airflow=airflow_address(dag_id, run_id, "tasks", step.id),
         outstanding=tuple(str(line) for line in words) if isinstance(words, list) else (),
     )
 
@@ -161,4 +187,5 @@ def _under_way(home: Home) -> list[RunRecord]:
 
 
 def _title(items: list[Waits]) -> str:
-    return f"{len(items)} waiting for a person" if items else "Nothing waits for a person"
+    count = sum(each.count for each in items)
+    return f"{count:,} waiting for a person" if count else "Nothing waits for a person"
