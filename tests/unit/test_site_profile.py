@@ -160,14 +160,15 @@ def test_what_is_wrong_with_them_all_at_once(tmp_path: Path) -> None:
         "site.yaml:3:8: 'http://committee.example.org' is not https; reports leave over https "
         "only; write https://...",
         "site.yaml:4:15: 'token' is no absolute path; write it from the root, as in /data/scans",
-        "site.yaml:5:14: 'pipelines' is empty; give one at least",
+        "site.yaml:5:14: this list is empty; name one at least",
         "site.yaml:6:10: this is no proxy's address; write it as http://proxy.example.org:3128",
-        "site.yaml:7:3: unknown key 'tokn' in coordinator; did you mean 'token_file'?",
+        "site.yaml:7:3: unknown key 'tokn' in coordinator; known: ca_file, pipelines, "
+        "proxy, token_file, url",
         "site.yaml:9:3: listen, certificate: of listen, certificate and key, each needs the "
         "others; give all three, or none",
         "site.yaml:9:11: 'listen' must be text, this is 8443; put it in quotes",
-        "site.yaml:12:43: 'A b' is no site's name; use small letters, digits and '-', 40 at most",
-        "site.yaml:12:59: 2 of 1 sites are never ready; name more, or ask for less",
+        "site.yaml:12:45: 'A b' is no site's name; use small letters, digits and '-', 40 at most",
+        "site.yaml:12:61: 2 of 1 sites are never ready; name more, or ask for less",
         "site.yaml:13:7: this has no 'when'; add 'when:'",
     ]
     assert "secret-word" not in "".join(told)

@@ -40,6 +40,12 @@ def _listen(text: str) -> str:
     return text
 
 
+def _some(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("this list is empty|name one at least")
+    return names
+
+
 HostPath = Annotated[Text, AfterValidator(_absolute)]
 PipelineName = Annotated[Text, AfterValidator(_pipeline)]
 SiteName = Annotated[Text, AfterValidator(site_name)]
@@ -60,7 +66,7 @@ class CoordinatorAddress(ProfileModel):
 
     url: Annotated[Text, AfterValidator(_url)]
     token_file: HostPath
-    pipelines: Annotated[tuple[PipelineName, ...], Field(min_length=1)]
+    pipelines: Annotated[tuple[PipelineName, ...], AfterValidator(_some)]
     ca_file: HostPath | None = None
     proxy: Annotated[Text, AfterValidator(proxy_address)] = ""
 
@@ -73,7 +79,7 @@ class Start(ProfileModel):
 
     pipeline: PipelineName
     when: PipelineName
-    sites: Annotated[tuple[SiteName, ...], Field(min_length=1)]
+    sites: Annotated[tuple[SiteName, ...], AfterValidator(_some)]
     at_least: Annotated[Whole, Field(ge=1)] | None = None
 
 
