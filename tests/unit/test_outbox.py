@@ -12,17 +12,18 @@ import time
 from pathlib import Path
 
 import pytest
-from crash_points import dies_at
 
+from crash_points import dies_at
 from proctor.federation import outbox as module
 from proctor.federation.outbox import Outbox, OutboxDamaged
-from proctor.federation.report import SiteReport, read_report, step_report
+from proctor.federation.report import REPORT_FORMAT, SiteReport, read_report, step_report
 
 EFFECTS = [(module.os, name) for name in ("open", "fdopen", "fsync", "replace", "close")]
 
 
 def report(done: int = 0, updated: str = "2026-11-26T07:00Z", plan: str = "a" * 64) -> SiteReport:
     return SiteReport(
+        format=REPORT_FORMAT,
         version="0.1.0",
         sequence=1,
         plan=plan,
@@ -63,14 +64,15 @@ def test_what_says_the_same_is_not_written_again_but_a_beat_is(outbox: Outbox) -
 def test_a_run_has_a_number_that_says_nothing_and_keeps_it(outbox: Outbox) -> None:
     names = ["prep/2026-secret", "prep/b", "prep/2026-secret", "other/c"]
     plans = ["a" * 64, "a" * 64, "a" * 64, "b" * 64]
-    made = [outbox.add(report(n, plan=p), name) for n, (name, p) in enumerate(zip(names, plans))]
+    made = [
+        outbox.add(report(n, plan=p), name)
+        for n, (name, p) in enumerate(zip(names, plans, strict=True))
+    ]
     assert [each.run for each in made if each] == [1, 2, 1, 1]
     assert all(b"secret" not in outbox.body(number) for number in outbox.numbers())
 
 
-def test_what_was_sent_is_kept_for_a_while(
-    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_sent_is_kept_for_a_while(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT", 3)
     for done in range(10):
         outbox.add(report(done), "prep/r1")

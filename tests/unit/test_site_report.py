@@ -167,9 +167,7 @@ def with_(path: str, value: Any) -> bytes:
         ("format", "proctor.site-report/2", "format: literal error"),
     ],
 )
-def test_what_is_no_report_is_told_without_repeating_it(
-    path: str, value: Any, reason: str
-) -> None:
+def test_what_is_no_report_is_told_without_repeating_it(path: str, value: Any, reason: str) -> None:
     with pytest.raises(BadReport) as caught:
         read_report(with_(path, value))
     assert reason in caught.value.reasons[0]

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as insert_once
 
 from proctor.federation.register import Bearer
@@ -59,8 +60,10 @@ def take(database: Connection, bearer: Bearer, body: bytes, report: SiteReport) 
         "state": report.state,
         "report": report.body().decode(),
     }
-    once = insert_once(REPORTS).values(values).on_conflict_do_nothing(
-        constraint="proctor_site_report_once"
+    once = (
+        insert_once(REPORTS)
+        .values(values)
+        .on_conflict_do_nothing(constraint="proctor_site_report_once")
     )
     if database.execute(once).rowcount:
         return True
@@ -74,7 +77,7 @@ def newest(database: Connection) -> Sequence[Received]:
     """The newest report of each site's newest run of each plan."""
     columns = (REPORTS.c.site_id, REPORTS.c.plan)
     order = (REPORTS.c.token.desc(), REPORTS.c.run.desc(), REPORTS.c.sequence.desc())
-    return _read(database, _query().distinct(*columns).order_by(*columns, *order))
+    return _read(database, _query().ext(distinct_on(*columns)).order_by(*columns, *order))
 
 
 def history(database: Connection, site: str, most: int = 500) -> Sequence[Received]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
@@ -24,6 +26,8 @@ from proctor.federation.plans import KnownPlan
 from proctor.federation.register import Bearer, bearer_of
 from proctor.federation.report import LONGEST_REPORT, BadReport, read_report
 from proctor.federation.sender import TOKEN
+
+log = logging.getLogger(__name__)
 
 READ_SECONDS = 20.0
 _BEARER = re.compile(rf"[Bb]earer +({TOKEN.pattern})")
@@ -74,6 +78,9 @@ class Intake:
             new = await run_in_threadpool(self._take, bearer, body)
         except Refusal as refusal:
             return refusal.answer()
+        except SQLAlchemyError:
+            log.exception("a report could not be kept")
+            return Refusal(503, "reports cannot be kept just now", 10.0).answer()
         return JSONResponse({"ok": True, "sequence": new}, 200, _HEADERS)
 
     def _token(self, request: Request, address: str) -> str:

@@ -159,8 +159,9 @@ class Outbox:
             return {}
         except ValueError:
             pass
-        raise OutboxDamaged(f"{path} cannot be read; restore it, or ask for a new token and move "
-                            f"{self.folder} away")
+        raise OutboxDamaged(
+            f"{path} cannot be read; restore it, or ask for a new token and move {self.folder} away"
+        )
 
     def _write(self, name: str, data: bytes) -> None:
         """Under its name the content is whole, and there after a power cut."""

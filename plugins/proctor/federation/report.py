@@ -16,14 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from proctor.plan.model import Plan
 from proctor_steps.contract import canonical_json
 
-REPORT_FORMAT = "proctor.site-report/1"
+REPORT_FORMAT: Literal["proctor.site-report/1"] = "proctor.site-report/1"
 LONGEST_REPORT = 256 * 1024  # bytes of one report
 _MOST = 10_000_000  # of anything that is counted
 _MOST_STEPS = 1000
 
-StepState = Literal[
-    "pending", "running", "waiting", "succeeded", "failed", "skipped", "cancelled"
-]
+StepState = Literal["pending", "running", "waiting", "succeeded", "failed", "skipped", "cancelled"]
 RunState = Literal["running", "waiting", "succeeded", "failed", "interrupted"]
 STEP_STATES: tuple[StepState, ...] = get_args(StepState)
 RUN_STATES: tuple[RunState, ...] = get_args(RunState)
@@ -93,7 +91,7 @@ class SiteReport(ReportModel):
     ``updated`` is when the report was made.
     """
 
-    format: Literal["proctor.site-report/1"] = "proctor.site-report/1"
+    format: Literal["proctor.site-report/1"]
     version: Version
     sequence: Annotated[int, Field(ge=1, le=1_000_000_000)]
     plan: PlanDigest
@@ -137,7 +135,9 @@ def read_report(body: bytes) -> SiteReport:
         return SiteReport.model_validate_json(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        raise BadReport([_reason(item["loc"], item["type"], item["msg"]) for item in found[:5]]) from None
+        found.sort(key=lambda item: item["type"] != "extra_forbidden")  # what must not be first
+        reasons = [_reason(item["loc"], item["type"], item["msg"]) for item in found[:5]]
+        raise BadReport(reasons) from None
 
 
 _OWN_WORDS = re.compile(r"Value error, ([a-z ]+)")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import proctor
 from proctor.federation.report import (
+    REPORT_FORMAT,
     RUN_STATES,
     RunState,
     SiteReport,
@@ -23,7 +24,6 @@ from proctor.plan.model import Plan
 from proctor.records.store import RunRecord
 from proctor.records.summary import run_state, step_state, stretch_state
 
-
 # What is known of a record: its file's size, and the state of each step.
 _Known = tuple[int, dict[str, str]]
 
@@ -34,9 +34,7 @@ class Tally:
 
     _known: dict[Path, _Known] = field(default_factory=dict)
 
-    def report(
-        self, record: RunRecord, plan: Plan, now: datetime, subjects: int = 0
-    ) -> SiteReport:
+    def report(self, record: RunRecord, plan: Plan, now: datetime, subjects: int = 0) -> SiteReport:
         """How far a run is; its number and sequence are for the outbox to give.
 
         ``subjects``: how many are known; those that have not begun count as pending.
@@ -49,6 +47,7 @@ class Tally:
         parts += [{}] * (subjects - len(parts))
         waits = Counter(step for each in records for step in _waited_for(each, plan))
         return SiteReport(
+            format=REPORT_FORMAT,
             version=proctor.__version__,
             sequence=1,
             plan=header.plan_digest,

@@ -23,13 +23,12 @@ FOR EACH ROW EXECUTE FUNCTION proctor_site_report_kept()
 
 
 def _now(name: str) -> sa.Column[object]:
-    return sa.Column(
-        name, sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()
-    )
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now())
 
 
 def _site() -> sa.Column[object]:
-    return sa.Column("site_id", sa.ForeignKey("proctor_site.id"), nullable=False)
+    known = sa.ForeignKey("proctor_site.id")
+    return sa.Column("site_id", sa.Integer, known, nullable=False)
 
 
 def _token() -> sa.Column[object]:
