@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from proctor.federation.outbox import Outbox, OutboxDamaged
-from proctor.federation.sender import NotSent, Refused, Sender
+from proctor.federation.sender import Busy, NotSent, Refused, Sender
 from proctor_steps.trouble import explain
 
 FIRST_PAUSE = 2.0
@@ -84,6 +84,6 @@ class Courier:
         pause = LONGEST_PAUSE if isinstance(error, Refused) else grown
         # Sites that lost the same coordinator need not come back in the same moment.
         self._pause = max(error.after, pause * random.uniform(0.7, 1.0))  # noqa: S311
-        if str(error) != self._told:
+        if str(error) != self._told and not isinstance(error, Busy):
             self._told = str(error)
             self._said.append(f"reports wait: {error}")

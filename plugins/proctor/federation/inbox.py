@@ -93,7 +93,7 @@ def heard(database: Connection) -> dict[str, datetime]:
         .join(SITES, SITES.c.id == REPORTS.c.site_id)
         .group_by(SITES.c.name)
     )
-    return {name: at for name, at in database.execute(query)}
+    return dict(row._tuple() for row in database.execute(query))
 
 
 def missing(database: Connection) -> dict[str, int]:

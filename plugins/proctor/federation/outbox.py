@@ -93,10 +93,7 @@ class Outbox:
 
     def numbers(self) -> list[int]:
         """The numbers of the reports that are here, in order."""
-        try:
-            names = os.listdir(self.folder)
-        except FileNotFoundError:
-            return []
+        names = [path.name for path in self.folder.glob("*.json")]
         return sorted(int(name[:-5]) for name in names if _NAME.fullmatch(name))
 
     def body(self, number: int) -> bytes:

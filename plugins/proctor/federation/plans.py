@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 from proctor.federation.report import SiteReport, reported_steps
@@ -38,10 +39,8 @@ class KnownPlans:
 
     def get(self, digest: str) -> KnownPlan | None:
         """The plan of a digest; ``None`` where this home does not know it."""
-        try:
+        with contextlib.suppress(HomeError, OSError):  # what was known before still is
             self._look()
-        except (HomeError, OSError):
-            pass  # what was known before still is
         if found := self._offered.get(digest):
             return found
         try:

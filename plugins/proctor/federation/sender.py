@@ -44,6 +44,10 @@ class NotSent(Exception):
         super().__init__(message)
 
 
+class Busy(NotSent):
+    """The coordinator takes it a little later: so many came at once, as after an outage."""
+
+
 class Refused(NotSent):
     """The coordinator does not take it, and will not as long as nobody does something."""
 
@@ -58,15 +62,17 @@ def read_token(path: Path) -> str:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise Refused(f"the token's file {path} cannot be read: {error.strerror}") from None
-    with os.fdopen(handle, "rb") as file:
-        found = os.fstat(file.fileno())
+    try:
+        found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise Refused(f"{path} is no file; put the token into one")
         if found.st_uid != os.geteuid():
             raise Refused(f"{path} belongs to another user; make it your own")
         if stat.S_IMODE(found.st_mode) & 0o177:
             raise Refused(f"others may read the token in {path}; chmod 600 {path}")
-        text = file.read(200).decode("ascii", errors="replace").strip()
+        text = os.read(handle, 200).decode("ascii", errors="replace").strip()
+    finally:
+        os.close(handle)
     if not TOKEN.fullmatch(text):
         raise Refused(f"{path} holds no token; put the line there that the committee sent")
     return text
@@ -139,7 +145,8 @@ class Sender:
             # As a network's own login page does.
             raise NotSent(f"{self.url} answers, but not as a coordinator does")
         if code in _LATER:
-            raise NotSent(f"{self.url} asks to wait: {why}", _seconds(answer))
+            kind = Busy if code == 429 else NotSent
+            raise kind(f"{self.url} asks to wait: {why}", _seconds(answer))
         if 300 <= code < 400:
             raise Refused(f"{self.url} sends on to another address; give that one as 'url'")
         raise Refused(f"{self.url} does not take the report: {why}")
