@@ -57,8 +57,9 @@ def test_what_says_the_same_is_not_written_again_but_a_beat_is(outbox: Outbox) -
     assert outbox.add(report(1, "2026-11-26T08:00Z"), "prep/r1") is None
     assert outbox.add(report(1), "prep/r2")
     assert outbox.add(report(1, "2026-11-26T08:00Z"), "prep/r1") is None
-    beat = outbox.add(report(1, "2026-11-26T08:00Z"), "prep/r1", beat=True)
-    assert beat and beat.sequence == 3 and beat.updated == "2026-11-26T08:00Z"
+    beat = outbox.beat("2026-11-26T08:00Z")
+    assert beat and (beat.sequence, beat.run) == (3, 2) and beat.updated == "2026-11-26T08:00Z"
+    assert beat.says_the_same(outbox.report(2)) and outbox.age() < 60
 
 
 def test_a_run_has_a_number_that_says_nothing_and_keeps_it(outbox: Outbox) -> None:

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from coordinator_kit import Certificates, Coordinator, certificates, engine_on, fresh_tables
-from crash_points import dies_at
 from sqlalchemy import Engine, select, text
 from test_outbox import report
 
+from coordinator_kit import Certificates, Coordinator, certificates, engine_on, fresh_tables
+from crash_points import dies_at
 from proctor.federation import courier as courier_module
 from proctor.federation import outbox as outbox_module
 from proctor.federation import register
 from proctor.federation.addresses import address_problem
 from proctor.federation.courier import Courier
-from proctor.federation.outbox import Outbox
 from proctor.federation.limits import Limit
+from proctor.federation.outbox import Outbox
 from proctor.federation.report import read_report
 from proctor.federation.sender import NotSent, Refused, Sender, read_token
 from proctor.federation.tables import REPORTS

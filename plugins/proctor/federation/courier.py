@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from proctor.federation.outbox import Outbox, OutboxDamaged
@@ -21,10 +22,12 @@ class Courier:
 
     What it knows is on disk: one that is killed anywhere sends at most one report a second time,
     under the same number and with the same bytes, and the coordinator takes it once.
+    ``may_send`` is asked before each.
     """
 
     outbox: Outbox
     sender: Sender
+    may_send: Callable[[], bool] = lambda: True
     _wake: threading.Event = field(default_factory=threading.Event)
     _stopping: bool = False
     _thread: threading.Thread | None = None
@@ -71,6 +74,8 @@ class Courier:
 
     def _send_all(self) -> None:
         for number in self.outbox.unsent():
+            if not self.may_send():
+                return
             report = self.outbox.report(number)  # what somebody changed does not leave
             self.sender.send(self.outbox.body(number), report.sequence)
             self.outbox.was_sent(number)

@@ -15,8 +15,10 @@ anybody can see what left.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,22 +53,37 @@ class Outbox:
         """Since when runs are reported, as records spell times."""
         return str(self._read("begun.json").get("at", now()))
 
-    def add(self, report: SiteReport, run: str, *, beat: bool = False) -> SiteReport | None:
+    def add(self, report: SiteReport, run: str) -> SiteReport | None:
         """Keep a report under the next number; ``None`` where the last of its run says the same.
 
-        ``run``: the run's name, which stays here. ``beat``: keep it all the same.
+        ``run``: the run's name, which stays here.
 
         Raises:
             OutboxDamaged: what is there cannot be read.
         """
         numbered = self.numbered(report, run)
         last = self.last_of(numbered) if run in self._read("runs.json") else None
-        if last is not None and last.says_the_same(numbered) and not beat:
+        if last is not None and last.says_the_same(numbered):
             return None
         self._remember(numbered, run)
         self._write(f"{numbered.sequence:09}.json", numbered.body())
         self._prune()
         return numbered
+
+    def beat(self, updated: str) -> SiteReport | None:
+        """Keep the newest report once more, with the time of now; ``None`` where there is none."""
+        newest = self.newest()
+        if newest is None:
+            return None
+        again = newest.model_copy(update={"sequence": self._following(), "updated": updated})
+        self._write(f"{again.sequence:09}.json", again.body())
+        self._prune()
+        return again
+
+    def age(self) -> float:
+        """Seconds since the newest report was written; infinite where there is none."""
+        numbers = self.numbers()
+        return time.time() - self._path(numbers[-1]).stat().st_mtime if numbers else math.inf
 
     def numbered(self, report: SiteReport, run: str) -> SiteReport:
         """A report with the numbers that it would be kept under now."""
@@ -75,8 +92,7 @@ class Outbox:
         if known is None:
             of_plan = [each["run"] for each in runs.values() if each["plan"] == report.plan]
             known = {"run": max(of_plan, default=0) + 1}
-        following = max([self.sent, *self.numbers()]) + 1
-        return report.model_copy(update={"run": known["run"], "sequence": following})
+        return report.model_copy(update={"run": known["run"], "sequence": self._following()})
 
     def last_of(self, report: SiteReport) -> SiteReport | None:
         """The newest report here of the same run."""
@@ -130,6 +146,9 @@ class Outbox:
     def was_sent(self, number: int) -> None:
         """Write down that the coordinator has a report, and all before it."""
         self._write("sent.json", json.dumps({"sequence": number}).encode())
+
+    def _following(self) -> int:
+        return max([self.sent, *self.numbers()]) + 1
 
     def _remember(self, report: SiteReport, run: str) -> None:
         runs = self._read("runs.json")

@@ -46,17 +46,9 @@ class Tally:
         whole, *parts = [self._states(each) for each in records]
         parts += [{}] * (subjects - len(parts))
         waits = Counter(step for each in records for step in _waited_for(each, plan))
-        return SiteReport(
-            format=REPORT_FORMAT,
-            version=proctor.__version__,
-            sequence=1,
-            plan=header.plan_digest,
-            run=1,
-            state=_run_state(plan, whole, parts),
-            started=minute(datetime.fromisoformat(header.at)),
-            updated=minute(now),
-            steps=steps_of(plan, whole, parts, waits),
-        )
+        began = datetime.fromisoformat(header.at)
+        steps = steps_of(plan, whole, parts, waits)
+        return _made(header.plan_digest, _run_state(plan, whole, parts), began, now, steps)
 
     def _states(self, record: RunRecord) -> dict[str, str]:
         size = record.path.stat().st_size
@@ -68,6 +60,27 @@ class Tally:
             known = (size, {step: step_state(lines)[0] for step, lines in by_step.items()})
             self._known[record.path] = known
         return known[1]
+
+
+def first_report(plan: Plan, now: datetime) -> SiteReport:
+    """What a run of a plan reports when it begins."""
+    return _made(plan.digest, "running", now, now, steps_of(plan, {}, [], {}))
+
+
+def _made(
+    plan: str, state: RunState, began: datetime, now: datetime, steps: tuple[StepReport, ...]
+) -> SiteReport:
+    return SiteReport(
+        format=REPORT_FORMAT,
+        version=proctor.__version__,
+        sequence=1,
+        plan=plan,
+        run=1,
+        state=state,
+        started=minute(began),
+        updated=minute(now),
+        steps=steps,
+    )
 
 
 def steps_of(

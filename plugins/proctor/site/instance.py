@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO, TypeVar
 
+import proctor
 from proctor.airflow import changes
 from proctor.airflow.cleanup import remove_orphans, stop_running
 from proctor.airflow.instance import POOL, slots
@@ -229,7 +230,10 @@ def _migrate(airflow: Path, settings: dict[str, str], database: str) -> None:
     import airflow as installed
 
     marker = airflow / "migrated"
+    ours = settings.get("AIRFLOW__DATABASE__EXTERNAL_DB_MANAGERS", "")
     wanted = f"{installed.__version__} {_database_of(airflow)}"
+    if ours:
+        wanted += f" {ours} {proctor.__version__}"
     if marker.is_file() and marker.read_text() == wanted:
         return
     changes.remove(database)
