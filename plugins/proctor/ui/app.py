@@ -21,6 +21,7 @@ from proctor.plan.model import Gate
 from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.site.settings import roles
+from proctor.ui import sites
 from proctor.ui.login import PAGE, SCRIPT, take_nonce
 from proctor.ui.pages import evidence_page, message_page, no_report_page
 from proctor.ui.review import review_page
@@ -51,6 +52,8 @@ def make_app() -> FastAPI:
     app.get("/content/{dag_id}/{run_id}/{step}/{output}/{name}", dependencies=[may_read])(content)
     app.get("/report/{dag_id}/{run_id}", dependencies=[may_read])(report)
     app.get("/review/{dag_id}/{run_id}", dependencies=[may_read])(review)
+    if instance.coordinates():
+        sites.add_to(app, _OWN)
     return app
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
+from proctor.airflow import instance
 from proctor.ui.app import make_app
 from proctor.ui.refusal import AnswerCheck
 
@@ -34,3 +35,12 @@ class ProctorPlugin(AirflowPlugin):
             "url_route": "proctor-report",
         },
     ]
+    if instance.coordinates():
+        external_views.append(
+            {
+                "name": "Sites",
+                "href": "/proctor/sites/",
+                "destination": "nav",
+                "url_route": "proctor-sites",
+            }
+        )
