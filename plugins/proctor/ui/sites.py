@@ -6,24 +6,18 @@ Beside it, the address where sites report: outside Airflow's login, with a token
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from sqlalchemy import Connection
-from sqlalchemy.orm import Session
 
 from airflow import settings
-from proctor.airflow import instance
-from proctor.airflow.site_events import tell_finished
+from proctor.airflow.site_intake import make_intake, plans
 from proctor.federation import inbox
 from proctor.federation.addresses import SITE
-from proctor.federation.intake import Intake
-from proctor.federation.plans import KnownPlans
-from proctor.federation.register import Bearer, sites
+from proctor.federation.register import sites
 from proctor.ui.pages import page
 
 # Three reports that say no more than that the site is there.
@@ -72,26 +66,6 @@ def add_to(app: FastAPI, headers: dict[str, str]) -> None:
     app.add_route("/sites/reports", make_intake().receive, methods=["POST"])
 
 
-def make_intake() -> Intake:
-    """Takes reports into Airflow's database, and tells Airflow of sites that have finished."""
-
-    def arrived(database: Connection, bearer: Bearer) -> None:
-        # Airflow's own functions want a session; what they do is part of this transaction.
-        with Session(database, join_transaction_mode="rollback_only") as session:
-            tell_finished(database, session, _plans(), bearer)
-            session.commit()
-
-    # Asked for anew each time: the plugin is loaded before Airflow has its database.
-    return Intake(
-        lambda: settings.get_engine().begin(), lambda digest: _plans().get(digest), arrived
-    )
-
-
-@lru_cache(maxsize=1)
-def _plans() -> KnownPlans:
-    return KnownPlans(instance.home())
-
-
 def data() -> JSONResponse:
     """Every site and every plan that one has reported on, as the page shows them."""
     with settings.get_engine().connect() as database:
@@ -107,11 +81,11 @@ def data() -> JSONResponse:
         }
         for site in known
     ]
-    plans = [
+    told_plans = [
         _of_plan(digest, [each for each in newest if each.report.plan == digest], now)
         for digest in dict.fromkeys(each.report.plan for each in newest)
     ]
-    return JSONResponse({"sites": told, "plans": sorted(plans, key=_order)}, headers=_NO_STORE)
+    return JSONResponse({"sites": told, "plans": sorted(told_plans, key=_order)}, headers=_NO_STORE)
 
 
 _NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -122,7 +96,7 @@ def _order(plan: dict[str, Any]) -> tuple[bool, str]:
 
 
 def _of_plan(digest: str, newest: list[inbox.Received], now: datetime) -> dict[str, Any]:
-    plan = _plans().get(digest)
+    plan = plans().get(digest)
     seen = dict.fromkeys(step.id for each in newest for step in each.report.steps)
     titles = dict(plan.steps) if plan else {}
     return {
@@ -163,7 +137,7 @@ def history(site: Annotated[str, Query(max_length=40)]) -> JSONResponse:
 
 
 def _line(received: inbox.Received) -> dict[str, Any]:
-    report, plan = received.report, _plans().get(received.report.plan)
+    report, plan = received.report, plans().get(received.report.plan)
     total = sum(step.total for step in report.steps)
     through = sum(step.counts.succeeded + step.counts.skipped for step in report.steps)
     return {

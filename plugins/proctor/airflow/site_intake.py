@@ -1,30 +1,57 @@
-"""Tells Airflow that a site has finished: an asset event, in one transaction with the report.
+"""Takes sites' reports into Airflow's database, and tells Airflow that a site has finished.
 
-Only where this home knows the plan, as the asset's name holds the pipeline's.
+Report and asset event are one transaction. There is an event only where this home knows the plan,
+as the asset's name holds the pipeline's.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from airflow.assets.manager import asset_manager
 from airflow.models.asset import AssetModel
 from sqlalchemy import Connection, select
+from sqlalchemy.orm import Session
 
+from airflow import settings
+from proctor.airflow import instance
 from proctor.airflow.sites import GROUP
 from proctor.federation import inbox
 from proctor.federation.addresses import ready_uri
+from proctor.federation.intake import Intake
 from proctor.federation.plans import KnownPlans
 from proctor.federation.register import Bearer
 
 
-def tell_finished(database: Connection, session: Any, plans: KnownPlans, bearer: Bearer) -> None:
+def make_intake() -> Intake:
+    """An intake on Airflow's database and on this home's plans."""
+
+    def arrived(database: Connection, bearer: Bearer) -> None:
+        # Airflow's own functions want a session; what they do is part of this transaction.
+        with Session(database, join_transaction_mode="rollback_only") as session:
+            tell_finished(database, session, plans(), bearer)
+            session.commit()
+
+    # Asked for anew each time: a plugin is loaded before Airflow has its database.
+    return Intake(
+        lambda: settings.get_engine().begin(), lambda digest: plans().get(digest), arrived
+    )
+
+
+@lru_cache(maxsize=1)
+def plans() -> KnownPlans:
+    """The plans that this home knows."""
+    return KnownPlans(instance.home())
+
+
+def tell_finished(database: Connection, session: Any, known: KnownPlans, bearer: Bearer) -> None:
     """An event for each of a site's runs that succeeded and that Airflow was not told of.
 
     ``database`` is the connection of ``session``. A run of an unknown plan waits until it is known.
     """
     for finished in inbox.untold(database, bearer.site_id):
-        plan = plans.get(finished.plan)
+        plan = known.get(finished.plan)
         if plan is None or not inbox.tell(database, finished, plan.pipeline):
             continue
         about = {"site": finished.site, "plan": finished.plan, "run": finished.run}
