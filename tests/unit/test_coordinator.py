@@ -17,28 +17,40 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import DBAPIError
 from starlette.testclient import TestClient
 from test_outbox import report
+from typer.testing import CliRunner
 
 from coordinator_kit import Coordinator, alembic_config, engine_on, fresh_tables
+from proctor.cli import app
 from proctor.federation import inbox, register
 from proctor.federation.intake import Intake
 from proctor.federation.limits import Limit
-from proctor.federation.plans import KnownPlan
+from proctor.federation.plans import KnownPlan, KnownPlans
 from proctor.federation.report import LONGEST_REPORT, SiteReport
 from proctor.federation.sender import PATH
 from proctor.federation.tables import METADATA, REPORTS, TOKENS, VERSION_TABLE
+from proctor.plan.compile import load_plan
+from proctor.site.home import Home
+from proctor.site.profile import read_profile
 
 CANARY = "Canary-4711"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[tuple[Engine, str]]:
+def home() -> Iterator[Home]:
     # Not below pytest's own folder: as root, PostgreSQL runs as another user.
     folder = Path(tempfile.mkdtemp(prefix="proctor-sites-"))
+    made = Home(folder)
+    made.create()
     folder.chmod(0o711)
-    with engine_on(folder) as found:
+    yield made
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def server(home: Home) -> Iterator[tuple[Engine, str]]:
+    with engine_on(home.path) as found:
         fresh_tables(*found)
         yield found
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -316,3 +328,61 @@ def test_a_run_that_succeeded_is_told_once(coordinator: Coordinator, client: Tes
         assert finished.run == 1
         assert inbox.tell(database, finished, "prep") and not inbox.tell(database, finished, "prep")
         assert inbox.untold(database, bearer.site_id) == []
+
+
+def terminal(home: Home, *words: str) -> Any:
+    return CliRunner().invoke(app, ["coordinator", *words, "--home", str(home.path)])
+
+
+def test_sites_are_added_listed_and_revoked_in_the_terminal(
+    coordinator: Coordinator, client: TestClient, home: Home
+) -> None:
+    profile = home.path / "site.yaml"
+    profile.unlink(missing_ok=True)
+    assert "is no coordinator: add `sites: {}`" in terminal(home, "list").stderr
+    profile.write_text("sites: {}\n")
+    assert "no sites yet" in terminal(home, "list").stdout
+    url = "https://committee.example.org"
+    said = terminal(home, "add-site", "hospital-a", "--url", url, "--pipeline", "prep")
+    token = said.stdout.splitlines()[1]
+    snippet = said.stdout.partition("of the home:\n")[2]
+    (home.path / "sites.yaml").write_text(snippet)
+    profile_of_site = read_profile(home.path / "sites.yaml")
+    assert profile_of_site.coordinator and profile_of_site.coordinator.url == url
+    assert profile_of_site.coordinator.pipelines == ("prep",)
+    assert "never" in terminal(home, "list").stdout
+    assert post(client, token, numbered(1, state="failed")).status_code == 200
+    listed = terminal(home, "list").stdout
+    assert "0.1.0" in listed and "failed" in listed and token not in listed
+    assert "1 tokens of hospital-a count no more" in terminal(home, "revoke", "hospital-a").stdout
+    assert "revoked" in terminal(home, "list").stdout
+    assert post(client, token, numbered(2)).status_code == 401
+    assert "there is no site 'b'" in terminal(home, "revoke", "b").stderr
+    assert "'B' is no site's name; use small" in terminal(home, "add-site", "B").stderr
+
+
+def test_without_an_instance_the_terminal_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text("sites: {}\n")
+    said = terminal(Home(tmp_path), "add-site", "a")
+    assert said.exit_code == 2 and "no proctor runs on" in said.stderr
+
+
+def test_plans_are_known_by_the_specs_of_the_home_and_their_changes(tmp_path: Path) -> None:
+    home, text_ = (
+        Home(tmp_path),
+        "pipeline: p\ntitle: {}\nsteps: [{{id: a, image: b, command: c}}]\n",
+    )
+    spec = tmp_path / "p.yaml"
+    spec.write_text(text_.format("One"))
+    home.register("p", spec, {})
+    home.register("broken", tmp_path / "nowhere.yaml", {})
+    plans, first = KnownPlans(home), load_plan(spec)
+    found = plans.get(first.digest)
+    assert found and (found.pipeline, found.title, found.steps) == ("p", "One", (("a", "a"),))
+    spec.write_text(text_.format("Another one"))
+    second = load_plan(spec)
+    assert plans.get(second.digest) and plans.get("f" * 64) is None
+    home.records.save_plan(first)
+    assert KnownPlans(home).get(first.digest)  # of a run of this home, whatever became of the spec
+    (tmp_path / "pipelines.json").write_text("{")
+    assert plans.get(second.digest)

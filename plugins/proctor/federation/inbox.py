@@ -93,7 +93,7 @@ def heard(database: Connection) -> dict[str, datetime]:
         .join(SITES, SITES.c.id == REPORTS.c.site_id)
         .group_by(SITES.c.name)
     )
-    return dict(row._tuple() for row in database.execute(query))
+    return {row[0]: row[1] for row in database.execute(query)}
 
 
 def missing(database: Connection) -> dict[str, int]:

@@ -90,25 +90,22 @@ def list_sites(home: HomeOption = None) -> None:
         return
     plans = KnownPlans(place)
     table = Table(header_style="bold")
-    for column in ("Site", "Tokens", "Last heard", "Version", "Runs", "Missing"):
-        table.add_column(column, no_wrap=column != "Runs")
+    for column in ("Site", "Token", "Last heard", "Version", "Pipeline", "Run", "State"):
+        table.add_column(column, no_wrap=column != "Pipeline")
     for site in known:
-        mine = [each for each in newest if each.site == site.name]
-        runs = []
-        for each in mine:
-            plan = plans.get(each.report.plan)
-            name = plan.pipeline if plan else f"unknown plan {each.report.plan[:12]}"
-            runs.append(f"{name} {each.report.run}: {each.report.state}")
-        last = max(mine, key=lambda each: each.received_at, default=None)
-        table.add_row(
-            site.name,
-            str(site.tokens) if site.tokens else "revoked",
-            ago(heard.get(site.name)),
-            last.report.version if last else "",
-            "\n".join(runs),
-            str(missing.get(site.name, "")),
-        )
+        token = "" if site.tokens == 1 else "revoked" if not site.tokens else f"{site.tokens}"
+        mine = [each.report for each in newest if each.site == site.name]
+        first = (site.name, token, ago(heard.get(site.name)))
+        for report in mine:
+            plan = plans.get(report.plan)
+            name = plan.pipeline if plan else f"unknown ({report.plan[:12]})"
+            table.add_row(*first, report.version, name, str(report.run), report.state)
+            first = ("", "", "")
+        if not mine:
+            table.add_row(*first)
     console_of().print(table)
+    for name, count in missing.items():
+        typer.echo(f"{name}: {count} reports never arrived here", err=True)
 
 
 def ago(at: datetime | None) -> str:
