@@ -24,12 +24,13 @@ from proctor.cli import app
 from proctor.federation import inbox, register
 from proctor.federation.intake import Intake
 from proctor.federation.limits import Limit
-from proctor.federation.plans import KnownPlan, KnownPlans
+from proctor.federation.plans import KnownPlan
 from proctor.federation.report import LONGEST_REPORT, SiteReport
 from proctor.federation.sender import PATH
 from proctor.federation.tables import METADATA, REPORTS, TOKENS, VERSION_TABLE
 from proctor.plan.compile import load_plan
 from proctor.site.home import Home
+from proctor.site.known_plans import KnownPlans
 from proctor.site.profile import read_profile
 
 CANARY = "Canary-4711"

@@ -20,8 +20,8 @@ from proctor.airflow.sites import GROUP
 from proctor.federation import inbox
 from proctor.federation.addresses import ready_uri
 from proctor.federation.intake import Intake
-from proctor.federation.plans import KnownPlans
 from proctor.federation.register import Bearer
+from proctor.site.known_plans import KnownPlans
 
 
 def make_intake() -> Intake:

@@ -78,8 +78,8 @@ def list_sites(home: HomeOption = None) -> None:
     from rich.table import Table
 
     from proctor.federation import inbox
-    from proctor.federation.plans import KnownPlans
     from proctor.federation.register import sites
+    from proctor.site.known_plans import KnownPlans
 
     place = home_of(home)
     with _database(place) as database:
