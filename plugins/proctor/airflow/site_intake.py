@@ -11,7 +11,7 @@ from typing import Any
 
 from airflow.assets.manager import asset_manager
 from airflow.models.asset import AssetModel
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.orm import Session
 
 from airflow import settings
@@ -34,9 +34,12 @@ def make_intake() -> Intake:
             session.commit()
 
     # Asked for anew each time: a plugin is loaded before Airflow has its database.
-    return Intake(
-        lambda: settings.get_engine().begin(), lambda digest: plans().get(digest), arrived
-    )
+    return Intake(lambda: engine().begin(), lambda name: plans().get(name), arrived)
+
+
+def engine() -> Engine:
+    """Airflow's database, with its own pool of connections."""
+    return settings.get_engine()  # type: ignore[no-untyped-call,no-any-return]
 
 
 @lru_cache(maxsize=1)

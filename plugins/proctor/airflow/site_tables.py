@@ -24,7 +24,7 @@ class SitesTables(BaseDBManager):
 
     def create_db_from_orm(self) -> None:
         """As an upgrade does: what the migrations say beside the tables belongs to them."""
-        self.upgradedb(use_migration_files=True)
+        self.upgradedb(use_migration_files=True)  # type: ignore[no-untyped-call]
 
     def drop_tables(self, connection: Any) -> None:
         """Remove the tables, and the function that keeps reports as they are."""

@@ -151,6 +151,8 @@ def _query() -> Select[Any]:
 
 def _read(database: Connection, query: Select[Any]) -> Sequence[Received]:
     return [
-        Received(*row[:4], report=read_report(row.report.encode()))
+        Received(
+            row.name, row.site_id, row.token, row.received_at, read_report(row.report.encode())
+        )
         for row in database.execute(query)
     ]

@@ -175,7 +175,7 @@ def step_report(id: str, counts: Mapping[str, int], person: int) -> StepReport:
     """A step's part of a report; a state that the schema does not have counts as pending."""
     told = dict.fromkeys(STEP_STATES, 0)
     for state, number in counts.items():
-        known: StepState = state if state in STEP_STATES else "pending"  # type: ignore[assignment]
+        known: StepState = state if state in STEP_STATES else "pending"
         told[known] += number
     made = Counts(**told)
     return StepReport(

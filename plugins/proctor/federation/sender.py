@@ -125,7 +125,7 @@ class Sender:
             return None
         if self.proxy:
             return self.proxy
-        if urllib.request.proxy_bypass_environment(host):
+        if urllib.request.proxy_bypass(host):
             return None
         known = urllib.request.getproxies_environment()
         return known.get("https") or known.get("all")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -95,7 +96,7 @@ def _body_of(home: Home, to: CoordinatorAddress, run: str) -> bytes:
 def _tell_how(to: CoordinatorAddress) -> None:
     from proctor.federation.sender import HEADERS, Sender
 
-    sender = Sender(to.url, to.token_file)
+    sender = Sender(to.url, Path(to.token_file))
     _say(f"POST {sender.address}, the token of {to.token_file} in the header Authorization,")
     _say(f"the headers Host, Content-Length and {', '.join(HEADERS)}, and these bytes:\n")
 

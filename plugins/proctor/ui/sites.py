@@ -13,8 +13,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
-from airflow import settings
-from proctor.airflow.site_intake import make_intake, plans
+from proctor.airflow.site_intake import engine, make_intake, plans
 from proctor.federation import inbox
 from proctor.federation.addresses import SITE
 from proctor.federation.register import sites
@@ -68,7 +67,7 @@ def add_to(app: FastAPI, headers: dict[str, str]) -> None:
 
 def data() -> JSONResponse:
     """Every site and every plan that one has reported on, as the page shows them."""
-    with settings.get_engine().connect() as database:
+    with engine().connect() as database:
         known, heard = sites(database), inbox.heard(database)
         newest, missing = inbox.newest(database), inbox.missing(database)
     now = datetime.now(UTC)
@@ -129,7 +128,7 @@ def history(site: Annotated[str, Query(max_length=40)]) -> JSONResponse:
     """What a site has reported, the newest first: a line for each report."""
     if not SITE.fullmatch(site):
         raise HTTPException(404, "there is no such site")
-    with settings.get_engine().connect() as database:
+    with engine().connect() as database:
         if site not in {each.name for each in sites(database)}:
             raise HTTPException(404, "there is no such site")
         found = inbox.history(database, site)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from alembic import context
 from sqlalchemy import create_engine
 
 from proctor.federation.tables import METADATA, VERSION_TABLE
 
 url = context.config.get_main_option("sqlalchemy.url") or ""
-settings = {"target_metadata": METADATA, "version_table": VERSION_TABLE}
+settings: dict[str, Any] = {"target_metadata": METADATA, "version_table": VERSION_TABLE}
 
 if context.is_offline_mode():
     context.configure(url=url, literal_binds=True, **settings)
