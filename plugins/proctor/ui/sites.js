@@ -49,12 +49,14 @@ function stepCell(step) {
   bar.append(filled);
   cell.append(bar);
   const words = STATES.filter(state => step.counts[state] && !(state === "waiting" && step.person))
-    .map(state => make("span", `${step.counts[state]} ${state} `,
+    .map(state => make("span", `${step.counts[state]} ${state}`,
       {class: state === "failed" ? "small bad" : "small soft"}));
   if (step.person) {
-    words.unshift(make("span", `${step.person} for a person `, {class: "small warn"}));
+    words.unshift(make("span", `${step.person} for a person`, {class: "small warn"}));
   }
-  cell.append(...words);
+  const counts = make("div", undefined, {class: "counts"});
+  words.forEach((word, index) => counts.append(index ? ", " : "", word));
+  cell.append(counts);
   return cell;
 }
 

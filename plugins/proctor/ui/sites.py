@@ -28,7 +28,8 @@ _STYLE = """
 .scroll{overflow-x:auto;max-width:100%}
 table.sites td,table.sites th{padding:.4rem .9rem .4rem 0;vertical-align:top;white-space:nowrap}
 table.sites caption{text-align:left;font-weight:600;padding:.5rem 0}
-table.sites thead th{vertical-align:bottom}
+table.sites thead th{vertical-align:bottom}table.sites tbody th{opacity:1}
+table.sites .counts{white-space:normal;max-width:9rem}
 .bar{display:block;width:7.5rem;height:.45rem;border-radius:4px;background:var(--soft);
 overflow:hidden;margin:.2rem 0}
 .bar i{display:block;height:100%;background:var(--good)}
