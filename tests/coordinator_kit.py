@@ -23,17 +23,15 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-import proctor.federation
 from proctor.federation.intake import Intake
+from proctor.federation.migrations import FOLDER
 from proctor.federation.plans import KnownPlan
 from proctor.federation.sender import PATH
 
-MIGRATIONS = Path(proctor.federation.__file__).parent / "migrations"
-
 
 def alembic_config(url: str) -> Config:
-    config = Config(MIGRATIONS / "alembic.ini")
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config = Config(FOLDER / "alembic.ini")
+    config.set_main_option("script_location", str(FOLDER))
     config.set_main_option("sqlalchemy.url", url)
     return config
 

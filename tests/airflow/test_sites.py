@@ -83,7 +83,8 @@ def committee() -> Iterator[Committee]:
         f"  listen: 127.0.0.1:{port}\n"
         f"  certificate: {tls.certificate}\n"
         f"  key: {tls.key}\n"
-        f"  starts: [{{pipeline: merge, when: prep, sites: [site-a, site-b, site-c], at_least: 2}}]\n"
+        f"  starts:\n"
+        f"    - {{pipeline: merge, when: prep, sites: [site-a, site-b, site-c], at_least: 2}}\n"
     )
     for name, text in (("prep", PREP), ("merge", MERGE)):
         (folder / f"{name}.yaml").write_text(text)

@@ -215,6 +215,58 @@ def test_what_waited_goes_as_fast_as_the_coordinator_takes_it_and_nothing_is_sai
     assert received(coordinator) == [1, 2, 3, 4, 5, 6, 7] and site.notes() == []
 
 
+def test_a_coordinator_that_was_restored_from_a_copy_gets_what_it_lost(
+    site: Courier, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "FIRST_PAUSE", 0.1)
+    for done in range(1, 6):
+        site.outbox.add(report(done), "prep/r")
+    site._send_all()
+    with coordinator.database() as database:
+        database.execute(text("SET session_replication_role = replica"))  # as its owner could
+        database.execute(text("DELETE FROM proctor_site_report WHERE sequence > 2"))
+        database.execute(text("SET session_replication_role = origin"))
+    site.outbox.add(report(6), "prep/r")
+    site.wake()
+    until(lambda: received(coordinator) == [1, 2, 3, 4, 5, 6])
+    assert site.notes() == []
+
+
+def test_what_somebody_else_reports_with_a_sites_token_is_noticed(
+    site: Courier, coordinator: Coordinator
+) -> None:
+    site.outbox.add(report(1), "prep/r")
+    site._send_all()
+    forged = report(999).model_copy(update={"sequence": 2})
+    site.sender.send(forged.body(), 2)
+    site.outbox.add(report(2), "prep/r")
+    with pytest.raises(Refused, match="number 2 of this token is another report"):
+        site._send_all()
+
+
+def test_whatever_goes_wrong_the_thread_goes_on_and_tells_no_secret(
+    site: Courier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "LONGEST_PAUSE", 0.1)
+    real, calls = Sender.send, []
+
+    def send(sender: Sender, body: bytes, sequence: int) -> None:
+        calls.append(sequence)
+        if len(calls) < 3:
+            raise RuntimeError("hunter2")
+        real(sender, body, sequence)
+
+    monkeypatch.setattr(Sender, "send", send)
+    site.outbox.add(report(1), "prep/r")
+    site.wake()
+    until(lambda: site.outbox.unsent() == [])
+    until(lambda: len(site._said) == 2)
+    assert site.notes() == [
+        "reports wait: sending failed (RuntimeError)",
+        "the coordinator takes reports again",
+    ]
+
+
 def test_a_revoked_token_waits_and_says_so(site: Courier, coordinator: Coordinator) -> None:
     with coordinator.database() as database:
         register.revoke(database, "hospital-a")
@@ -354,6 +406,11 @@ def test_a_proxy_of_the_profile_or_of_the_environment_is_the_way_out(
     assert Sender(url, token)._way_out() == "http://env.example:3128"
     assert Sender(url, token, proxy="http://own:1")._way_out() == "http://own:1"
     assert Sender("https://localhost", token)._way_out() is None
+    for strange in ("proxy-of-hunter2:3128", "socks5://hunter2:1", "ftp://hunter2"):
+        monkeypatch.setenv("https_proxy", strange)
+        with pytest.raises(NotSent, match="https_proxy of the environment is no") as no_way:
+            Sender(url, token).send(report().body(), 1)
+        assert "hunter2" not in str(no_way.value)
     monkeypatch.setenv("no_proxy", "example.org")
     assert Sender(url, token)._way_out() is None
     server = socket.create_server(("127.0.0.1", 0))

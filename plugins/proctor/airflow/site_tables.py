@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from airflow.utils.db_manager import BaseDBManager
 
-import proctor.federation
+from proctor.federation.migrations import FOLDER
 from proctor.federation.tables import METADATA, VERSION_TABLE
-
-_MIGRATIONS = Path(proctor.federation.__file__).parent / "migrations"
 
 
 class SitesTables(BaseDBManager):
     """The tables of :mod:`proctor.federation.tables`, made by their migrations alone."""
 
     metadata = METADATA
-    migration_dir = str(_MIGRATIONS)
-    alembic_file = str(_MIGRATIONS / "alembic.ini")
+    migration_dir = str(FOLDER)
+    alembic_file = str(FOLDER / "alembic.ini")
     version_table_name = VERSION_TABLE
     supports_table_dropping = True
 

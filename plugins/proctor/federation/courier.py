@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from proctor.federation.outbox import Outbox, OutboxDamaged
-from proctor.federation.sender import Busy, NotSent, Refused, Sender
+from proctor.federation.sender import Behind, Busy, NotSent, Refused, Sender
 from proctor_steps.trouble import explain
 
 FIRST_PAUSE = 2.0
@@ -67,6 +67,8 @@ class Courier:
             except (OutboxDamaged, OSError) as error:
                 told = explain(error, {}) if isinstance(error, OSError) else str(error)
                 self._slow_down(Refused(told or str(error)))
+            except Exception as error:  # this thread must not end; what it says may hold a secret
+                self._slow_down(Refused(f"sending failed ({type(error).__name__})"))
             if self._stopping:
                 return
             self._wake.wait(self._pause or None)
@@ -77,7 +79,13 @@ class Courier:
             if not self.may_send():
                 return
             report = self.outbox.report(number)  # what somebody changed does not leave
-            self.sender.send(self.outbox.body(number), report.sequence)
+            try:
+                self.sender.send(self.outbox.body(number), report.sequence)
+            except Behind as error:
+                if error.expected not in self.outbox.numbers():
+                    raise
+                self.outbox.was_sent(error.expected - 1)
+                raise Busy(str(error)) from None
             self.outbox.was_sent(number)
             if self._told:
                 self._said.append("the coordinator takes reports again")

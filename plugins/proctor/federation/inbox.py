@@ -21,6 +21,14 @@ class TakenOtherwise(Exception):
     """A number under which this token has reported something else."""
 
 
+class OutOfOrder(Exception):
+    """A report came before the one with the number ``expected``."""
+
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
+        super().__init__(str(expected))
+
+
 @dataclass(frozen=True)
 class Received:
     """A report as it was received."""
@@ -46,9 +54,17 @@ class Finished:
 def take(database: Connection, bearer: Bearer, body: bytes, report: SiteReport) -> bool:
     """Keep a report; False where the same is here already.
 
+    A token's numbers follow each other from its first on, so none is missing and none can be
+    slipped in unnoticed: the site's own would be refused.
+
     Raises:
         TakenOtherwise: another is here under its number.
+        OutOfOrder: one before it is not here.
     """
+    of_token = REPORTS.c.token == bearer.token
+    last = database.scalar(select(func.max(REPORTS.c.sequence)).where(of_token))
+    if last is not None and report.sequence > last + 1:
+        raise OutOfOrder(last + 1)
     digest = hashlib.sha256(body).hexdigest()
     values = {
         "site_id": bearer.site_id,
@@ -67,7 +83,7 @@ def take(database: Connection, bearer: Bearer, body: bytes, report: SiteReport) 
     )
     if database.execute(once).rowcount:
         return True
-    same = (REPORTS.c.token == bearer.token) & (REPORTS.c.sequence == report.sequence)
+    same = of_token & (REPORTS.c.sequence == report.sequence)
     if database.scalar(select(REPORTS.c.digest).where(same)) != digest:
         raise TakenOtherwise
     return False
@@ -94,22 +110,6 @@ def heard(database: Connection) -> dict[str, datetime]:
         .group_by(SITES.c.name)
     )
     return {row[0]: row[1] for row in database.execute(query)}
-
-
-def missing(database: Connection) -> dict[str, int]:
-    """How many reports of each site never arrived: gaps between the numbers of one token."""
-    count = func.max(REPORTS.c.sequence) - func.min(REPORTS.c.sequence) + 1 - func.count()
-    gaps = (
-        select(REPORTS.c.site_id, count.label("gap"))
-        .group_by(REPORTS.c.site_id, REPORTS.c.token)
-        .subquery()
-    )
-    query = (
-        select(SITES.c.name, func.sum(gaps.c.gap))
-        .join(gaps, gaps.c.site_id == SITES.c.id)
-        .group_by(SITES.c.name)
-    )
-    return {name: int(gap) for name, gap in database.execute(query) if gap}
 
 
 def untold(database: Connection, site_id: int) -> Sequence[Finished]:

@@ -37,8 +37,8 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 class Refusal(Exception):
     """A request that is not taken: the status, and why in words for the sender."""
 
-    def __init__(self, status: int, why: str, wait: float = 0.0) -> None:
-        self.status, self.why, self.wait = status, why, wait
+    def __init__(self, status: int, why: str, wait: float = 0.0, expected: int = 0) -> None:
+        self.status, self.why, self.wait, self.expected = status, why, wait, expected
         super().__init__(why)
 
     def answer(self) -> JSONResponse:
@@ -46,7 +46,9 @@ class Refusal(Exception):
         headers = dict(_HEADERS)
         if self.wait:
             headers["Retry-After"] = str(int(self.wait) + 1)
-        return JSONResponse({"ok": False, "error": self.why}, self.status, headers)
+        told = {"ok": False, "error": self.why}
+        told |= {"expected": self.expected} if self.expected else {}
+        return JSONResponse(told, self.status, headers)
 
 
 @dataclass
@@ -71,7 +73,10 @@ class Intake:
         try:
             token = self._token(request, address)
             _check_headers(request)
-            bearer = await run_in_threadpool(self._bearer, token, address)
+            bearer = await run_in_threadpool(self._bearer, token)
+            if bearer is None:
+                self.failures.take(address)
+                raise Refusal(401, "the token is not known here, or was revoked: ask the committee")
             if wait := self.per_token.take(bearer.token):
                 raise Refusal(429, "too many reports in a short time", wait)
             body = await _read(request)
@@ -96,14 +101,13 @@ class Intake:
             raise Refusal(401, "there is no token, or it is none of a site's")
         return found[1]
 
-    def _bearer(self, token: str, address: str) -> Bearer:
+    def _bearer(self, token: str) -> Bearer | None:
         with self.connect() as database:
             bearer = bearer_of(database, token)
         if bearer is None:
             self._good.discard(_digest(token))
-            self.failures.take(address)
-            raise Refusal(401, "the token is not known here, or was revoked: ask the committee")
-        self._good.add(_digest(token))
+        else:
+            self._good.add(_digest(token))
         return bearer
 
     def _take(self, bearer: Bearer, body: bytes) -> int:
@@ -118,6 +122,9 @@ class Intake:
             with self.connect() as database:
                 if inbox.take(database, bearer, body, report):
                     self.arrived(database, bearer)
+        except inbox.OutOfOrder as error:
+            why = f"report {error.expected} of this token comes first"
+            raise Refusal(409, why, expected=error.expected) from None
         except inbox.TakenOtherwise:
             raise Refusal(
                 409,

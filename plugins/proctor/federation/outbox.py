@@ -46,7 +46,7 @@ class Outbox:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.folder.chmod(0o700)
         if not (self.folder / "begun.json").exists():
-            self._write("begun.json", json.dumps({"at": now()}).encode())
+            self.write("begun.json", json.dumps({"at": now()}).encode())
 
     @cached_property
     def begun(self) -> str:
@@ -66,7 +66,7 @@ class Outbox:
         if last is not None and last.says_the_same(numbered):
             return None
         self._remember(numbered, run)
-        self._write(f"{numbered.sequence:09}.json", numbered.body())
+        self.write(f"{numbered.sequence:09}.json", numbered.body())
         self._prune()
         return numbered
 
@@ -76,7 +76,7 @@ class Outbox:
         if newest is None:
             return None
         again = newest.model_copy(update={"sequence": self._following(), "updated": updated})
-        self._write(f"{again.sequence:09}.json", again.body())
+        self.write(f"{again.sequence:09}.json", again.body())
         self._prune()
         return again
 
@@ -145,7 +145,7 @@ class Outbox:
 
     def was_sent(self, number: int) -> None:
         """Write down that the coordinator has a report, and all before it."""
-        self._write("sent.json", json.dumps({"sequence": number}).encode())
+        self.write("sent.json", json.dumps({"sequence": number}).encode())
 
     def _following(self) -> int:
         return max([self.sent, *self.numbers()]) + 1
@@ -154,7 +154,7 @@ class Outbox:
         runs = self._read("runs.json")
         if run not in runs:
             runs[run] = {"plan": report.plan, "run": report.run}
-            self._write("runs.json", json.dumps(runs, indent=1).encode())
+            self.write("runs.json", json.dumps(runs, indent=1).encode())
 
     def _prune(self) -> None:
         sent = self.sent
@@ -179,8 +179,8 @@ class Outbox:
             f"{path} cannot be read; restore it, or ask for a new token and move {self.folder} away"
         )
 
-    def _write(self, name: str, data: bytes) -> None:
-        """Under its name the content is whole, and there after a power cut."""
+    def write(self, name: str, data: bytes) -> None:
+        """Keep a file: under its name the content is whole, and there after a power cut."""
         scratch = self.folder / f".{name}.new"
         scratch.unlink(missing_ok=True)
         handle = os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)

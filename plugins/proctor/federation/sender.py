@@ -11,6 +11,7 @@ import os
 import re
 import ssl
 import stat
+import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,14 @@ def read_token(path: Path) -> str:
     return text
 
 
+class Behind(Refused):
+    """The coordinator wants an earlier report first, as one that was restored from a copy does."""
+
+    def __init__(self, message: str, expected: int) -> None:
+        self.expected = expected
+        super().__init__(message)
+
+
 @dataclass(frozen=True)
 class Sender:
     """Where a site's reports go. ``proxy`` "": what the environment says."""
@@ -103,15 +112,21 @@ class Sender:
         headers = HEADERS | {"Authorization": f"Bearer {read_token(self.token_file)}"}
         try:
             with (
-                httpx.Client(
-                    verify=self._trust(), proxy=self._way_out(), trust_env=False, timeout=SECONDS
-                ) as client,
+                self._client() as client,
                 client.stream("POST", self.address, content=body, headers=headers) as answer,
             ):
                 said = _beginning(answer)
         except httpx.HTTPError as error:
             raise NotSent(f"{self.url} cannot be reached: {_words(error)}") from None
         self._judge(answer, said, sequence)
+
+    def _client(self) -> httpx.Client:
+        trust, proxy = self._trust(), self._way_out()
+        try:
+            return httpx.Client(verify=trust, proxy=proxy, trust_env=False, timeout=SECONDS)
+        except (ValueError, TypeError, ImportError):
+            where = "'proxy' of the profile" if self.proxy else "https_proxy of the environment"
+            raise Refused(f"{where} is no http://HOST:PORT, so there is no way out") from None
 
     def _trust(self) -> ssl.SSLContext:
         try:
@@ -149,14 +164,17 @@ class Sender:
             raise kind(f"{self.url} asks to wait: {why}", _seconds(answer))
         if 300 <= code < 400:
             raise Refused(f"{self.url} sends on to another address; give that one as 'url'")
-        raise Refused(f"{self.url} does not take the report: {why}")
+        message, expected = f"{self.url} does not take the report: {why}", told.get("expected")
+        if code == 409 and isinstance(expected, int) and 0 < expected < sequence:
+            raise Behind(message, expected)
+        raise Refused(message)
 
 
 def _beginning(answer: httpx.Response) -> bytes:
-    said = b""
+    said, give_up = b"", time.monotonic() + SECONDS
     for chunk in answer.iter_raw():
         said += chunk
-        if len(said) > _LONGEST_ANSWER:
+        if len(said) > _LONGEST_ANSWER or time.monotonic() > give_up:
             break
     return said[:_LONGEST_ANSWER]
 

@@ -84,7 +84,7 @@ def list_sites(home: HomeOption = None) -> None:
     place = home_of(home)
     with _database(place) as database:
         known, heard = sites(database), inbox.heard(database)
-        newest, missing = inbox.newest(database), inbox.missing(database)
+        newest = inbox.newest(database)
     if not known:
         typer.echo("no sites yet; add one with: proctor coordinator add-site NAME")
         return
@@ -104,8 +104,6 @@ def list_sites(home: HomeOption = None) -> None:
         if not mine:
             table.add_row(*first)
     console_of().print(table)
-    for name, count in missing.items():
-        typer.echo(f"{name}: {count} reports never arrived here", err=True)
 
 
 def ago(at: datetime | None) -> str:

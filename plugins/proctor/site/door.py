@@ -72,6 +72,7 @@ def main() -> None:
         ssl_keyfile=sites.key,
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=_IDLE_SECONDS,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO, TypeVar
 
-import proctor
 from proctor.airflow import changes
 from proctor.airflow.cleanup import remove_orphans, stop_running
 from proctor.airflow.instance import POOL, slots
+from proctor.federation.migrations import MIGRATIONS
 from proctor.runtime.choose import make
 from proctor.site import door
 from proctor.site.client import AirflowClient, AirflowUnavailable
@@ -242,7 +242,7 @@ def _migrate(airflow: Path, settings: dict[str, str], database: str) -> None:
     ours = settings.get("AIRFLOW__DATABASE__EXTERNAL_DB_MANAGERS", "")
     wanted = f"{installed.__version__} {_database_of(airflow)}"
     if ours:
-        wanted += f" {ours} {proctor.__version__}"
+        wanted += f" {ours} {','.join(MIGRATIONS)}"
     if marker.is_file() and marker.read_text() == wanted:
         return
     changes.remove(database)

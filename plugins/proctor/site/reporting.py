@@ -26,7 +26,6 @@ from proctor.federation.tally import Tally
 from proctor.records.store import RecordError, RunRecord, now
 from proctor.runtime.artifacts import ArtifactError
 from proctor.site.home import Home
-from proctor_steps.contract import write_atomically
 
 # A run is looked at this often at most, and without a sign of change only now and then.
 LOOK_SECONDS = 5.0
@@ -67,10 +66,11 @@ class Consent:
 
     def give(self) -> None:
         """Keep that a person has agreed."""
-        outbox_of(self.home).create()
+        outbox = outbox_of(self.home)
+        outbox.create()
         told = {"url": self.to.url, "format": REPORT_FORMAT, "at": now()}
         content = told | {"pipelines": list(self.to.pipelines)}
-        write_atomically(self._path, json.dumps(content, indent=1).encode())
+        outbox.write(_CONSENT, json.dumps(content, indent=1).encode())
 
     def withdraw(self) -> None:
         """Have nothing more leave."""

@@ -98,9 +98,6 @@ function showSites(data) {
   const made = data.plans.map(planTable);
   const silent = data.sites.filter(each => each.heard === null).map(each => each.name);
   if (silent.length) made.push(make("p", `Not heard of yet: ${silent.join(", ")}`));
-  const lost = data.sites.filter(each => each.missing);
-  lost.forEach(each => made.push(make("p",
-    `${each.name}: ${each.missing} reports never arrived here`, {class: "warn"})));
   const revoked = data.sites.filter(each => !each.may_report).map(each => each.name);
   if (revoked.length) made.push(make("p", `Revoked: ${revoked.join(", ")}`, {class: "soft"}));
   if (!data.sites.length) {

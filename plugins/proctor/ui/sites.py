@@ -29,7 +29,7 @@ _STYLE = """
 table.sites td,table.sites th{padding:.4rem .9rem .4rem 0;vertical-align:top;white-space:nowrap}
 table.sites caption{text-align:left;font-weight:600;padding:.5rem 0}
 table.sites thead th{vertical-align:bottom}table.sites tbody th{opacity:1}
-table.sites .counts{white-space:normal;max-width:9rem}
+table.sites .counts{white-space:normal;max-width:9rem}.counts span{white-space:nowrap}
 .bar{display:block;width:7.5rem;height:.45rem;border-radius:4px;background:var(--soft);
 overflow:hidden;margin:.2rem 0}
 .bar i{display:block;height:100%;background:var(--good)}
@@ -70,14 +70,13 @@ def data() -> JSONResponse:
     """Every site and every plan that one has reported on, as the page shows them."""
     with engine().connect() as database:
         known, heard = sites(database), inbox.heard(database)
-        newest, missing = inbox.newest(database), inbox.missing(database)
+        newest = inbox.newest(database)
     now = datetime.now(UTC)
     told = [
         {
             "name": site.name,
             "may_report": site.tokens > 0,
             "heard": _seconds(heard.get(site.name), now),
-            "missing": missing.get(site.name, 0),
         }
         for site in known
     ]
