@@ -35,8 +35,8 @@ overflow:hidden;margin:.2rem 0}
 .bar i{display:block;height:100%;background:var(--good)}
 .small{font-size:.85em}.soft{opacity:.75}.warn{color:var(--warn);font-weight:600}
 :root{--warn:#8a5a00}@media(prefers-color-scheme:dark){:root{--warn:#ffc24d}}
-#told:empty{display:none}#told{border:1px solid var(--line);border-left:4px solid var(--warn);
-padding:.4rem .8rem;border-radius:4px}
+#told:empty{margin:0}#told:not(:empty){border:1px solid var(--line);
+border-left:4px solid var(--warn);padding:.4rem .8rem;border-radius:4px}
 </style>
 """
 _BODY = """
