@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from coordinator_kit import Certificates, certificates
 from proctor.cli import app
+from proctor.federation.outbox import Outbox
 from proctor.federation.sender import PATH, Refused, Sender, read_token
 from proctor.plan.compile import load_plan
 from proctor.records.store import RunRecord
@@ -127,9 +128,15 @@ class Member:
     record: RunRecord
     reporter: Reporter
 
+    @property
+    def outbox(self) -> Outbox:
+        to = self.home.profile().coordinator
+        assert to
+        return outbox_of(self.home, to)
+
     def send(self) -> None:
         assert self.reporter.finish() == []
-        assert outbox_of(self.home).unsent() == []
+        assert self.outbox.unsent() == []
 
 
 def member(committee: Committee, name: str) -> Member:
@@ -246,7 +253,7 @@ def test_a_revoked_site_is_refused_while_all_runs(committee: Committee) -> None:
     to = site.reporter._courier
     assert to is not None and isinstance(to.sender, Sender)
     with pytest.raises(Refused, match="was revoked"):
-        to.sender.send(outbox_of(site.home).body(1), 1)
+        to.sender.send(site.outbox.body(1), 1)
     data = committee.page("vera").get("/proctor/sites/data").json()
     assert {s["name"]: s["may_report"] for s in data["sites"]}["site-e"] is False
 
@@ -256,7 +263,7 @@ def test_a_door_that_died_is_opened_again(committee: Committee) -> None:
     committee.instance.components._running["sites-door"].kill()
     has(site.record, "fetch", "succeeded")
     said = site.reporter.finish()
-    assert "cannot be reached" in said[0] and "reports wait for the coordinator" in said[1]
+    assert "cannot be reached" in said[0] and "1 report waits for the coordinator" in said[1]
     until(lambda: "sites-door" in committee.instance.supervise())
     wait_for_door(committee.url, committee.tls)
     Member(site.home, site.record, Reporter(site.home)).send()

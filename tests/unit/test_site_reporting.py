@@ -12,8 +12,10 @@ from test_site_report import CANARY, PLAN, begun
 from typer.testing import CliRunner
 
 from proctor.cli import app
+from proctor.federation.courier import Courier
+from proctor.federation.outbox import Outbox
 from proctor.federation.report import read_report
-from proctor.federation.sender import Sender
+from proctor.federation.sender import NotSent, Sender
 from proctor.records.store import RunRecord
 from proctor.site import reporting
 from proctor.site.home import Home
@@ -47,9 +49,12 @@ class Site:
         words = ("site", "report", *words, "--home", str(self.home.path))
         return CliRunner().invoke(app, words, input=input)
 
+    @property
+    def outbox(self) -> Outbox:
+        return outbox_of(self.home, self.consent.to)
+
     def kept(self) -> list[bytes]:
-        outbox = outbox_of(self.home)
-        return [outbox.body(number) for number in outbox.numbers()]
+        return [self.outbox.body(number) for number in self.outbox.numbers()]
 
 
 @pytest.fixture
@@ -67,25 +72,42 @@ def test_a_site_without_a_committee_writes_and_sends_nothing(site: Site) -> None
     run_of(site)
     reporter = Reporter(site.home)
     assert reporter.look(True) == reporter.finish() == []
-    assert not outbox_of(site.home).folder.exists() and not site.arrived
+    assert not (site.home.path / "reports").exists() and not site.arrived
 
 
-def test_without_consent_reports_wait_and_that_is_said_once(site: Site) -> None:
+def test_without_consent_nothing_is_written_or_sent_and_that_is_said_once(site: Site) -> None:
     reporter = Reporter(site.home)
     said = reporter.look(True)
     run_of(site)
     said += [line for _ in range(3) for line in reporter.look(True)]
-    assert len(said) == 1 and "wait: see what one says and agree with `proctor site rep" in said[0]
-    assert len(site.kept()) == 1 and site.arrived == []
-    site.consent.give()
+    assert len(said) == 1 and "told nothing until you agree" in said[0]
+    assert site.kept() == site.arrived == []
+    site.consent.give()  # in another terminal
     assert reporter.finish() == []
     assert site.arrived == site.kept() and len(site.arrived) == 1
-    assert outbox_of(site.home).unsent() == []
+    assert site.outbox.unsent() == []
+
+
+def test_what_waits_for_one_coordinator_never_goes_to_another(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(sender: Sender, body: bytes, number: int) -> None:
+        raise NotSent("away")
+
+    monkeypatch.setattr(Sender, "send", away)
+    site.consent.give()
+    run_of(site)
+    assert "1 report waits for the coordinator" in Reporter(site.home).finish()[1]
+    first = site.outbox
+    site.write("https://other.example")
+    site.consent.give()
+    assert site.outbox.folder != first.folder and site.outbox.unsent() == []
+    assert first.unsent() == [1]
 
 
 def test_what_changes_is_reported_and_what_does_not_is_not(site: Site) -> None:
     reporter = Reporter(site.home)
-    outbox_of(site.home).create()
+    site.consent.give()
     record = run_of(site)
     for _ in range(3):
         reporter.look(True)
@@ -100,8 +122,9 @@ def test_a_beat_is_written_now_and_then_and_only_when_nothing_waits(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reporter = Reporter(site.home)
-    outbox = outbox_of(site.home)
-    outbox.create()
+    outbox = site.outbox
+    site.consent.give()
+    monkeypatch.setattr(Courier, "wake", lambda courier: None)
     run_of(site)
     reporter.look(True)
     path = outbox.folder / "000000001.json"
@@ -119,6 +142,7 @@ def test_a_beat_is_written_now_and_then_and_only_when_nothing_waits(
 
 
 def test_only_runs_of_the_named_pipelines_and_since_then(site: Site) -> None:
+    site.consent.give()
     old = run_of(site)
     for path in [old.path, *(part.path for part in old.subjects())]:
         os.utime(path, (time.time() - 100,) * 2)
@@ -134,7 +158,7 @@ def test_only_runs_of_the_named_pipelines_and_since_then(site: Site) -> None:
 
 
 def test_a_damaged_record_keeps_no_other_from_being_reported(site: Site) -> None:
-    outbox_of(site.home).create()
+    site.consent.give()
     record = run_of(site)
     bad = site.home.records.run("prep", "bad")
     bad.append("header", plan_digest=PLAN.digest, data={})
@@ -152,12 +176,12 @@ def test_consent_is_for_one_address_form_and_set_of_pipelines(site: Site) -> Non
         assert not site.consent.given_at
     site.write()
     assert site.consent.given_at
-    (outbox_of(site.home).folder / "consent.json").write_text("[]")
+    (site.outbox.folder / "consent.json").write_text("[]")
     assert not site.consent.given_at
 
 
 def test_show_prints_exactly_the_bytes_that_are_sent(site: Site) -> None:
-    outbox_of(site.home).create()
+    site.outbox.create()
     record = run_of(site)
     shown = site.command("--show")
     assert shown.exit_code == 0
@@ -172,18 +196,22 @@ def test_show_prints_exactly_the_bytes_that_are_sent(site: Site) -> None:
     assert "agree" not in again.stderr
 
 
-def test_a_report_that_waits_is_shown_as_it_waits(site: Site) -> None:
-    outbox_of(site.home).create()
+def test_a_report_that_waits_is_shown_as_it_waits(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.outbox.create()
+    site.consent.give()
     run_of(site)
+    monkeypatch.setattr(Courier, "wake", lambda courier: None)
     Reporter(site.home).look(True)
     assert site.command("--show").stdout_bytes == site.kept()[0]
 
 
 def test_agreeing_and_taking_it_back(site: Site) -> None:
-    outbox_of(site.home).create()
+    site.outbox.create()
     run_of(site)
     said = site.command("--agree", input="n\n")
-    assert "Nothing is sent; reports wait" in said.stderr and not site.consent.given_at
+    assert "Nothing is sent. To agree later" in said.stderr and not site.consent.given_at
     said = site.command("--agree", input="y\n")
     assert said.exit_code == 0 and site.consent.given_at
     assert read_report(said.stdout_bytes.splitlines()[0])
@@ -195,8 +223,8 @@ def test_agreeing_and_taking_it_back(site: Site) -> None:
         part.append("result", step="prepare", attempt=2, data={"state": "failed"})
     reporter.look(True)
     reporter.finish()
-    assert len(site.arrived) == 1 and len(site.kept()) == 2
-    assert "Waiting      1 reports" in site.command().stdout
+    assert len(site.arrived) == len(site.kept()) == 1
+    assert "Waiting      0 reports" in site.command().stdout
 
 
 def test_what_is_not_reported_is_said(site: Site, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 ::
 
-    reports/             0700, in the home
+    reports/<digest>/    0700, in the home; a folder for each coordinator
       000000001.json     a report, byte for byte as it is sent
       runs.json          which number stands for which run; stays here
       sent.json          the last report that the coordinator has
       begun.json         since when runs are reported
+      consent.json       what a person agreed to (site/reporting.py)
 
 A report that is in the folder under its name is whole. The newest that were sent are kept, so that
 anybody can see what left.
@@ -37,13 +38,14 @@ class OutboxDamaged(Exception):
 
 @dataclass(frozen=True)
 class Outbox:
-    """The reports of one home. One writer at a time: the launcher, which holds the home."""
+    """A home's reports to one coordinator. One writer at a time: the launcher."""
 
     folder: Path
 
     def create(self) -> None:
         """Make the folder, and write down since when; harmless where that has been done."""
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.parent.chmod(0o700)
         self.folder.chmod(0o700)
         if not (self.folder / "begun.json").exists():
             self.write("begun.json", json.dumps({"at": now()}).encode())
@@ -129,7 +131,8 @@ class Outbox:
             problem = str(error)
         if problem:
             raise OutboxDamaged(
-                f"{self._path(number)} was changed ({problem}); move it away, it is not sent"
+                f"{self._path(number)} was changed ({problem}), so it is not sent: restore it, or "
+                "move it away and ask the committee for a new token"
             )
         return kept
 

@@ -40,7 +40,7 @@ def report(
     consent = Consent(place, _coordinator(place))
     if withdraw:
         consent.withdraw()
-        _say(f"Nothing more is sent to {consent.to.url}. Reports are still written down here.")
+        _say(f"Nothing more is sent to {consent.to.url}.")
         return
     if show or agree:
         body = _body_of(place, consent.to, run)
@@ -85,7 +85,7 @@ def _body_of(home: Home, to: CoordinatorAddress, run: str) -> bytes:
             f"runs of {record.pipeline} are not reported; those of {names} are "
             f"(`pipelines` in {home.path / PROFILE_FILE})"
         )
-    outbox = outbox_of(home)
+    outbox = outbox_of(home, to)
     made = outbox.numbered(report_of(home, record, Tally()), record.name)
     last = outbox.last_of(made)
     if last is not None and last.sequence in outbox.unsent() and last.says_the_same(made):
@@ -108,13 +108,13 @@ def _ask(consent: Consent) -> None:
         consent.give()
         _say("They are sent while proctor runs; each is kept in `reports/` of the home.")
     else:
-        _say("Nothing is sent; reports wait. To agree later: proctor site report --agree")
+        _say("Nothing is sent. To agree later: proctor site report --agree")
 
 
 def _stand(consent: Consent) -> None:
     from proctor.site.reporting import outbox_of
 
-    outbox = outbox_of(consent.home)
+    outbox = outbox_of(consent.home, consent.to)
     typer.echo(f"Coordinator  {consent.to.url}, of runs of {', '.join(consent.to.pipelines)}")
     typer.echo(f"Sent         {outbox.sent} reports; the newest are kept in {outbox.folder}")
     typer.echo(f"Waiting      {len(outbox.unsent())} reports")

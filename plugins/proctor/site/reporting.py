@@ -1,13 +1,15 @@
 """Tells the committee how far this site's runs are, where the owner's profile names one.
 
-Reports of the pipelines that the profile names are written down as the runs go on. None leaves
-before a person has seen one and agreed; what was agreed to is kept, and asked anew when the
-coordinator, the schema or the pipelines are others.
+Nothing does before a person has seen a report and agreed. What was agreed to is kept, and asked
+anew when the coordinator, the schema or the pipelines are others. A report is written down only
+while the agreement holds, and for that coordinator: so none is ever in line to leave that nobody
+agreed to.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -40,9 +42,10 @@ _TROUBLES = (RecordError, ArtifactError, StepRefused, OSError, ValueError)
 _Stamp = tuple[tuple[str, int], ...]
 
 
-def outbox_of(home: Home) -> Outbox:
-    """The reports of a home."""
-    return Outbox(home.path / "reports")
+def outbox_of(home: Home, to: CoordinatorAddress) -> Outbox:
+    """A home's reports to a coordinator."""
+    name = hashlib.sha256(to.url.encode()).hexdigest()[:12]
+    return Outbox(home.path / "reports" / name)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Consent:
 
     def give(self) -> None:
         """Keep that a person has agreed."""
-        outbox = outbox_of(self.home)
+        outbox = outbox_of(self.home, self.to)
         outbox.create()
         told = {"url": self.to.url, "format": REPORT_FORMAT, "at": now()}
         content = told | {"pipelines": list(self.to.pipelines)}
@@ -78,7 +81,7 @@ class Consent:
 
     @property
     def _path(self) -> Path:
-        return outbox_of(self.home).folder / _CONSENT
+        return outbox_of(self.home, self.to).folder / _CONSENT
 
 
 @dataclass
@@ -119,16 +122,20 @@ class Reporter:
         if self._courier:
             self._courier.finish(FINISH_SECONDS)
             said += self._courier.notes()
-            if waiting := len(outbox_of(self.home).unsent()):
-                said.append(
-                    f"{waiting} reports wait for the coordinator; the next start sends them"
-                )
+            if waits := len(outbox_of(self.home, self._to).unsent()):
+                what = "1 report waits" if waits == 1 else f"{waits} reports wait"
+                said.append(f"{what} for the coordinator; the next start goes on with that")
         return said
 
     def _write_and_send(self, to: CoordinatorAddress) -> list[str]:
-        outbox, consent = outbox_of(self.home), Consent(self.home, to)
+        outbox, consent = outbox_of(self.home, to), Consent(self.home, to)
         try:
             outbox.create()
+            if not consent.given_at:
+                return self._complain(
+                    f"{to.url} is told nothing until you agree; see what it would be with "
+                    f"`proctor site report --agree --home {self.home.path}`"
+                )
             for record in self.home.records.runs():
                 if record.pipeline in to.pipelines:
                     with contextlib.suppress(*_TROUBLES):
@@ -137,11 +144,6 @@ class Reporter:
                 outbox.beat(minute(datetime.now(UTC)))
         except (OutboxDamaged, OSError) as error:
             return self._complain(f"nothing is reported: {error}")
-        if not consent.given_at:
-            return self._complain(
-                f"reports to {to.url} wait: see what one says and agree with "
-                f"`proctor site report --agree --home {self.home.path}`"
-            )
         if self._courier is None:
             sender = Sender(
                 to.url,
