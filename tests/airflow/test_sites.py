@@ -84,12 +84,13 @@ def committee() -> Iterator[Committee]:
         f"  listen: 127.0.0.1:{port}\n"
         f"  certificate: {tls.certificate}\n"
         f"  key: {tls.key}\n"
+        f"  specs: [{folder}/prep.yaml]\n"
         f"  starts:\n"
         f"    - {{pipeline: merge, when: prep, sites: [site-a, site-b, site-c], at_least: 2}}\n"
     )
     for name, text in (("prep", PREP), ("merge", MERGE)):
         (folder / f"{name}.yaml").write_text(text)
-        home.register(name, folder / f"{name}.yaml", {})
+    home.register("merge", folder / "merge.yaml", {})
     before = dict(os.environ)
     with running(home, "fake", sys.stderr) as instance:
         url = f"https://127.0.0.1:{port}"

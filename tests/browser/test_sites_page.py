@@ -152,7 +152,7 @@ def test_it_follows_and_shows_each_sites_steps(committee: Committee, seen: Seen)
     expect(seen.page.get_by_text("4 sites, 2 waiting for a person")).to_be_visible()
     expect(seen.page.get_by_text("Not heard of yet: hospital-d")).to_be_visible()
     expect(seen.page.get_by_text("Revoked: hospital-b")).to_be_visible()
-    expect(seen.page.get_by_text("this coordinator offers no pipeline with it")).to_be_visible()
+    expect(seen.page.get_by_text("no spec here has it")).to_be_visible()
     committee.hears("hospital-a", 2, done=11)
     expect(row).to_contain_text("91.7 % 11/12", timeout=15_000)
 

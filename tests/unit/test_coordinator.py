@@ -392,5 +392,9 @@ def test_plans_are_known_by_the_specs_of_the_home_and_their_changes(tmp_path: Pa
     assert plans.get(second.digest) and plans.get("f" * 64) is None
     home.records.save_plan(first)
     assert KnownPlans(home).get(first.digest)  # of a run of this home, whatever became of the spec
+    other = tmp_path / "other.yaml"
+    other.write_text(text_.format("What sites run"))
+    (tmp_path / "site.yaml").write_text(f"sites: {{specs: [{other}]}}\n")
+    assert plans.get(load_plan(other).digest)
     (tmp_path / "pipelines.json").write_text("{")
     assert plans.get(second.digest)

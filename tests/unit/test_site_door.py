@@ -27,6 +27,8 @@ def test_what_keeps_a_door_shut(tmp_path: Path) -> None:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         profile(home, listen, tmp_path / "none.pem", made.key)
         assert "none.pem of `sites` in" in door_problem(home)
+        (tmp_path / "site.yaml").write_text("sites: {specs: [/no/spec.yaml]}\n")
+        assert "/no/spec.yaml of `sites` in" in door_problem(home)
         profile(home, listen, made.certificate, made.key)
         made.key.chmod(0o640)
         assert f"chmod 600 {made.key}" in door_problem(home)

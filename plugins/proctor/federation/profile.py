@@ -86,6 +86,7 @@ class Start(ProfileModel):
 class Sites(ProfileModel):
     """This home is a coordinator.
 
+    ``specs``: what sites run and this home need not be able to, so that it knows their steps.
     ``listen``: HOST:PORT at which sites report, with ``certificate`` and ``key`` (PEM). Without it
     they reach the instance through a server that somebody sets up before it.
     """
@@ -93,6 +94,7 @@ class Sites(ProfileModel):
     listen: Annotated[Text, AfterValidator(_listen)] = ""
     certificate: HostPath | None = None
     key: HostPath | None = None
+    specs: tuple[HostPath, ...] = ()
     starts: tuple[Start, ...] = ()
 
 

@@ -24,11 +24,13 @@ _IDLE_SECONDS = 5
 def door_problem(home: Home) -> str:
     """Why nobody could come in at the door that the profile names; "" where somebody can."""
     sites = home.profile().sites
-    if sites is None or not sites.listen:
+    if sites is None:
         return ""
-    for path in (sites.certificate, sites.key):
-        if not Path(str(path)).is_file():
-            return f"{path} of `sites` in {home.path / PROFILE_FILE} is no file"
+    named = [path for path in (*sites.specs, sites.certificate, sites.key) if path]
+    if gone := [path for path in named if not Path(path).is_file()]:
+        return f"{', '.join(gone)} of `sites` in {home.path / PROFILE_FILE}: there is no such file"
+    if not sites.listen:
+        return ""
     if stat.S_IMODE(Path(str(sites.key)).stat().st_mode) & 0o077:
         return f"others may read the key {sites.key}; chmod 600 {sites.key}"
     try:

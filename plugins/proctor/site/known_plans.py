@@ -1,9 +1,10 @@
-"""Which pipeline a plan's digest stands for: of those that this home offers or has run."""
+"""Which pipeline a plan's digest stands for: of those that this home knows, offers or has run."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from proctor.federation.plans import KnownPlan
 from proctor.plan.compile import load_plan
@@ -35,7 +36,9 @@ class KnownPlans:
             return None
 
     def _look(self) -> None:
-        offered = self.home.pipelines().values()
+        sites = self.home.profile().sites
+        specs = sites.specs if sites else ()
+        offered = [*self.home.pipelines().values(), *(Registered("", Path(s), {}) for s in specs)]
         stamp = tuple(_stamp(entry) for entry in offered)
         if stamp == self._stamp:
             return

@@ -76,7 +76,7 @@ function siteRow(each, steps) {
 function planTable(plan) {
   const table = make("table", undefined, {class: "sites"});
   table.append(make("caption", plan.known ? plan.title
-    : `${plan.title}: this coordinator offers no pipeline with it`));
+    : `${plan.title}: no spec here has it`));
   table.append(head(["Site", "State", "Waiting for", "Last heard", "Version",
     ...plan.steps.map(step => step.title)]));
   const body = make("tbody");
