@@ -145,7 +145,7 @@ def member(committee: Committee, name: str) -> Member:
     home = Home(committee.folder / f"{name}-{CANARY}")
     home.create()
     said = committee.terminal("add-site", name, "--url", committee.url, "--pipeline", "prep").stdout
-    token = home.path / "secrets" / "coordinator.token"
+    token = home.path / "coordinator.token"
     token.touch(0o600)
     token.write_text(said.splitlines()[1])
     profile = said.partition("of the home:\n")[2].replace("/FOLDER/coordinator.token", str(token))
@@ -234,7 +234,7 @@ def test_the_page_is_for_who_is_logged_in(committee: Committee) -> None:
 
 def test_a_token_opens_nothing_but_the_address_for_reports(committee: Committee) -> None:
     site = member(committee, "site-d")
-    token = read_token(site.home.path / "secrets" / "coordinator.token")
+    token = read_token(site.home.path / "coordinator.token")
     headers = {"Authorization": f"Bearer {token}"}
     stranger = committee.page()
     for path in ("/api/v2/dags", "/proctor/sites/data", "/proctor/sites/history?site=site-a"):
