@@ -11,6 +11,7 @@ import typer
 
 from proctor.runtime.commands import register as register_runtime
 from proctor.site.commands import HomeOption, register
+from proctor.site.coordinator_commands import register as register_coordinator
 from proctor.site.run_commands import register as register_runs
 from proctor.site.site_commands import register as register_site
 from proctor_steps.cli import rounds_app
@@ -33,6 +34,7 @@ app = typer.Typer(
 register(app)
 register_runs(app)
 register_site(app)
+register_coordinator(app)
 register_runtime(app)
 app.add_typer(rounds_app, name="rounds")
 

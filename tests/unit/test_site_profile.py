@@ -85,7 +85,7 @@ mounts: {}
         "site.yaml:10:10: 'prep' names no image of this machine by its digest; write "
         "name@sha256:... with what `docker image inspect --format '{{.Id}}' name` tells",
         "site.yaml:11:1: unknown key 'volumes' in a site's profile; "
-        "known: images, mounts, roots, users",
+        "known: coordinator, images, mounts, roots, sites, users",
         "site.yaml:12:1: the key 'mounts' is here twice, first in line 3; remove one of them",
     ]
 
@@ -93,7 +93,7 @@ mounts: {}
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("- a\n", "1:1: a site's profile is a mapping of 'roots', 'mounts', 'images' and 'users'"),
+        ("- a\n", "1:1: a site's profile is a mapping of roots, mounts, images, users"),
         ("roots: [", "this is no YAML"),
         ("mounts: [a]\n", "1:9: 'mounts' must be a mapping, this is a list"),
         ("roots: [!tag /data]\n", "unknown tag '!tag'"),
@@ -117,3 +117,64 @@ def test_a_run_does_not_begin_with_a_broken_profile(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["run", "demo", "--home", str(tmp_path)])
     assert isinstance(done.exception, HomeError)
     assert "unknown key 'rots'" in str(done.exception)
+
+
+GOOD = """
+coordinator:
+  url: https://committee.example.org
+  token_file: /keys/token
+  pipelines: [prep]
+sites:
+  listen: "[::]:8443"
+  certificate: /c.pem
+  key: /k.pem
+  starts:
+    - {pipeline: merge, when: prep, sites: [a, b, c], at_least: 2}
+"""
+BAD = """
+coordinator:
+  url: http://committee.example.org
+  token_file: token
+  pipelines: []
+  proxy: proxy.secret-word
+  tokn: x
+sites:
+  listen: 8443
+  certificate: /c.pem
+  starts:
+    - {pipeline: merge, when: prep, sites: [A b], at_least: 2}
+    - {pipeline: merge, sites: [a, b]}
+"""
+
+
+def test_the_committee_and_the_sites_of_a_profile(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(GOOD)
+    profile = Home(tmp_path).profile()
+    assert profile.coordinator and profile.coordinator.pipelines == ("prep",)
+    assert profile.sites and profile.sites.starts[0].at_least == 2
+
+
+def test_what_is_wrong_with_them_all_at_once(tmp_path: Path) -> None:
+    told = problems_of(tmp_path, BAD)
+    assert told == [
+        "site.yaml:3:8: 'http://committee.example.org' is not https; reports leave over https "
+        "only; write https://...",
+        "site.yaml:4:15: 'token' is no absolute path; write it from the root, as in /data/scans",
+        "site.yaml:5:14: this list is empty; name one at least",
+        "site.yaml:6:10: this is no proxy's address; write it as http://proxy.example.org:3128",
+        "site.yaml:7:3: unknown key 'tokn' in coordinator; known: ca_file, pipelines, "
+        "proxy, token_file, url",
+        "site.yaml:9:3: listen, certificate: of listen, certificate and key, each needs the "
+        "others; give all three, or none",
+        "site.yaml:9:11: 'listen' must be text, this is 8443; put it in quotes",
+        "site.yaml:12:45: 'A b' is no site's name; use small letters, digits and '-', 40 at most",
+        "site.yaml:12:61: 2 of 1 sites are never ready; name more, or ask for less",
+        "site.yaml:13:7: this has no 'when'; add 'when:'",
+    ]
+    assert "secret-word" not in "".join(told)
+
+
+def test_a_choice_of_sites_that_airflow_cannot_hold_is_refused(tmp_path: Path) -> None:
+    names = ", ".join(f"s{number}" for number in range(20))
+    text = f"sites: {{starts: [{{pipeline: m, when: p, sites: [{names}], at_least: 10}}]}}\n"
+    assert "10 of 20 sites are 184,756 choices" in problems_of(tmp_path, text)[0]

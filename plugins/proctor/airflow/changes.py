@@ -18,7 +18,7 @@ from typing import Any
 
 import psycopg2  # type: ignore[import-untyped]
 
-# Notified when a task, a run, a trigger or a question changes its state.
+# Notified when a task, a run, a trigger or a question changes its state, or an asset has an event.
 TASKS = "proctor_tasks"
 # Notified when somebody asks the DAG processor for something.
 PARSING = "proctor_parsing"
@@ -29,6 +29,7 @@ _WATCHED = (
     ("dag_run", "state", TASKS),
     ("trigger", "", TASKS),
     ("hitl_detail", "responded_at", TASKS),
+    ("asset_dag_run_queue", "", TASKS),
     ("dag_priority_parsing_request", "", PARSING),
     ("callback", "", PARSING),
 )

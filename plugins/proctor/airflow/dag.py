@@ -21,7 +21,7 @@ from proctor.airflow.subjects import MOST_SUBJECTS
 from proctor.plan import model
 from proctor.plan.compile import load_plan
 from proctor.plan.params import ParamErrors
-from proctor.site.home import Registered
+from proctor.site.home import HomeError, Registered
 from proctor.spec.errors import SpecErrors
 
 # Only what the step had no part in is tried again; the operators fail the rest for good.
@@ -48,7 +48,8 @@ def build_dags() -> dict[str, DAG]:
 def build(entry: Registered) -> list[DAG]:
     """The DAGs of one pipeline, or the one that shows what is wrong with its spec."""
     try:
-        return dags_of(load_plan(entry.spec, entry.build))
+        plan = load_plan(entry.spec, entry.build)
+        return dags_of(plan, _started_by_sites(plan.pipeline))
     except (SpecErrors, ParamErrors) as errors:
         return [broken_dag(entry, [str(problem) for problem in errors.problems])]
     except Exception as error:
@@ -58,15 +59,34 @@ def build(entry: Registered) -> list[DAG]:
         return [broken_dag(entry, [what])]
 
 
-def dags_of(plan: model.Plan) -> list[DAG]:
+def _started_by_sites(pipeline: str) -> Any:
+    """The schedule of a coordinator's pipeline that waits for sites; else ``None``."""
+    if not instance.coordinates():
+        return None
+    # Not for sites, whose tasks read this file at each start.
+    from proctor.airflow.sites import schedule_of
+
+    try:
+        sites = instance.home().profile().sites
+    except HomeError:  # an edit that went wrong stops no task; the next start tells it
+        traceback.print_exc()
+        return None
+    return schedule_of(pipeline, sites.starts) if sites else None
+
+
+def dags_of(plan: model.Plan, schedule: Any = None) -> list[DAG]:
     """A plan's DAGs: its own, and one for each stretch of steps that is done for each subject.
 
+    ``schedule``: what starts it by itself, as Airflow wants it said.
     The same plan gives the same DAGs, at any time and on any machine.
     """
-    return [dag_of(plan), *(stretch_dag(plan, partition) for partition in plan.partitions)]
+    return [
+        dag_of(plan, schedule),
+        *(stretch_dag(plan, partition) for partition in plan.partitions),
+    ]
 
 
-def dag_of(plan: model.Plan) -> DAG:
+def dag_of(plan: model.Plan, schedule: Any = None) -> DAG:
     """The DAG of what a run does once."""
     dag = DAG(
         dag_id=plan.pipeline,
@@ -74,7 +94,7 @@ def dag_of(plan: model.Plan) -> DAG:
         description=plan.title or None,
         doc_md=plan.description or None,
         params={p.name: _param(p) for p in plan.params},
-        **_settings(),
+        **(_settings() | {"schedule": schedule}),
     )
     with dag:
         first = BeginOperator(task_id=begin.TASK_ID, plan=plan, task_display_name="Begin")

@@ -122,7 +122,7 @@ class DecisionRun(StepRun):
 
     def tell(self, seen: Look | None) -> None:
         """Note what is waited for, for whoever shows it; nothing where it is decided."""
-        path = waiting_path(self.record, self.step.id)
+        path = self.record.waits_at(self.step.id)
         if seen is None or seen.made is not None:
             path.unlink(missing_ok=True)
             return
@@ -159,16 +159,11 @@ class DecisionRun(StepRun):
         return store.path(uri)
 
 
-def waiting_path(record: RunRecord, step: str) -> Path:
-    """Where it is noted what a step waits for."""
-    return record.own / f"waiting-{step}.json"
-
-
 def waiting(record: RunRecord) -> list[dict[str, Any]]:
     """What is waited for in a run, of all its subjects: subject, step, title and words."""
     found = []
     for part in (record, *record.subjects()):
-        for path in sorted(part.own.glob("waiting-*.json")):
+        for path in sorted(part.own.glob(part.waits_at("*").name)):
             try:
                 found.append({"subject": part.partition, **json.loads(path.read_bytes())})
             except (OSError, ValueError):

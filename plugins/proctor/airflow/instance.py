@@ -6,7 +6,7 @@ import os
 
 from proctor.runtime.base import Runtime
 from proctor.runtime.choose import make
-from proctor.site.home import RUNTIME_VARIABLE, SLOTS_VARIABLE, Home
+from proctor.site.home import COORDINATOR_VARIABLE, RUNTIME_VARIABLE, SLOTS_VARIABLE, Home
 
 # Every step takes slots of this pool; an exclusive step takes all of them.
 POOL = "proctor_local"
@@ -15,6 +15,11 @@ POOL = "proctor_local"
 def home() -> Home:
     """The home folder that the launcher named."""
     return Home.default()
+
+
+def coordinates() -> bool:
+    """Whether sites report to this instance."""
+    return bool(os.environ.get(COORDINATOR_VARIABLE))
 
 
 def runtime() -> Runtime:

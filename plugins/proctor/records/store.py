@@ -99,6 +99,10 @@ class RunRecord:
         """The record's file."""
         return self.own / "lines.jsonl"
 
+    def waits_at(self, step: str) -> Path:
+        """The file that is there while a step waits for what a person finishes."""
+        return self.own / f"waiting-{step}.json"
+
     def exists(self) -> bool:
         """Whether the run has begun: a header that a crash cut short is none."""
         try:

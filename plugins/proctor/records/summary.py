@@ -38,7 +38,7 @@ def summarise(store: RecordStore, record: RunRecord) -> dict[str, Any]:
         "format": SUMMARY_FORMAT,
         "pipeline": record.pipeline,
         "run": record.run,
-        "state": _state([s["state"] for s in steps]),
+        "state": run_state([s["state"] for s in steps]),
         "began": header.at,
         "last": lines[-1].at,
         "plan_digest": header.plan_digest,
@@ -96,11 +96,7 @@ def _for_subjects(
     if step.shares:
         row["shares"] = True
     over = _newest(whole.get(step.partition, []), "result")
-    if over is not None:
-        row["state"] = "succeeded"
-    else:
-        row["state"] = next((s for s in ("running", "failed") if counts[s]), "pending")
-        row["state"] = "succeeded" if counts and set(counts) <= {"succeeded"} else row["state"]
+    row["state"] = stretch_state(counts, over=over is not None)
     if step.title:
         row["title"] = step.title
     if failed:
@@ -108,6 +104,13 @@ def _for_subjects(
             f"; {len(failed)} in all" if failed[3:] else ""
         )
     return row
+
+
+def stretch_state(counts: Mapping[str, int], *, over: bool) -> str:
+    """The state of a step that is done for each subject. ``over``: what follows has begun."""
+    if over or (counts and set(counts) <= {"succeeded"}):
+        return "succeeded"
+    return next((state for state in ("running", "failed") if counts.get(state)), "pending")
 
 
 def figures(plan: Plan, by_step: dict[str, list[Line]]) -> dict[str, list[Any]]:
@@ -214,7 +217,9 @@ def _answered(line: Line) -> tuple[str, str]:
     return "failed", message
 
 
-def _state(states: list[str]) -> str:
+def run_state(states: Iterable[str]) -> str:
+    """A run's state from those of its steps; see :func:`summarise`."""
+    states = list(states)
     if all(state in ("succeeded", "skipped") for state in states):
         return "succeeded"
     if "running" in states:

@@ -105,6 +105,7 @@ def carry_out(
 ) -> bool:
     """Start an instance, run a pipeline to its end, stop everything; whether it succeeded."""
     path, plan, params, build = wanted
+    ask_to_report(place, plan)
     # Airflow takes seconds to load: what was given wrongly is said before that.
     from proctor.airflow.reuse import Wish, ask
     from proctor.site.instance import running
@@ -154,18 +155,20 @@ def up(
 
     console, place = console_of(), home_of(home)
     create(place)
-    images: set[str] = set()
+    images, plans = set[str](), []
     for path in [*sorted(shipped("pipeline_specs").glob("*.yaml")), *map(_spec_path, specs or [])]:
         try:
             plan = _load(path, {})
             name = plan.pipeline
             images |= images_of(plan, {})
+            plans.append(plan)
         except SpecErrors as errors:
             # It is shown as a DAG of its own, with its errors, beside the others.
             name = errors.pipeline_name
         place.register(
             name, path, place.pipelines()[name].build if name in place.pipelines() else {}
         )
+    ask_to_report(place, *plans)
     kind = choose_runtime(console, runtime, place, images)
     from proctor.site.instance import running
     from proctor.site.upkeep import Upkeep
@@ -297,6 +300,14 @@ def bind_mounts(home: Home, plan: Plan, params: dict[str, Any], given: list[str]
     if problems:
         give_up("\n".join(problems))
     return bound
+
+
+def ask_to_report(home: Home, *plans: Plan) -> None:
+    """Where the committee is to be told of such runs, ask once whether that may be."""
+    if home.profile().coordinator is not None:
+        from proctor.site.report_command import ask_once
+
+        ask_once(home, plans)
 
 
 def images_of(plan: Plan, params: dict[str, Any]) -> set[str]:

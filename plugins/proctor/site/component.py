@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from proctor.airflow.changes import PARSING, TASKS, Changes, Due
+from proctor.site import door
 from proctor.site.home import Home
 
 # A DAG processor that nobody asks and whose specs stay as they are turns around this often, for
@@ -142,7 +143,10 @@ PREPARE: dict[str, Callable[[], None]] = {
 
 
 def main() -> None:
-    """Run a component of Airflow as its command line would."""
+    """Run a component of Airflow as its command line would, or the door beside them."""
+    if sys.argv[1] == door.NAME:
+        door.main()
+        return
     from airflow.__main__ import main as airflow
 
     PREPARE.get(sys.argv[1], lambda: None)()

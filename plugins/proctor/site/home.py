@@ -5,6 +5,7 @@
     pipelines.json   the pipelines: name -> spec file and build parameters
     site.yaml        what the owner allows and provides (profile.py)
     trusted.json     what a data site's person has agreed to (trust.py)
+    reports/         what a committee is told of (federation/outbox.py)
     hooks/notify     the owner's program that hears of questions and answers (notify.py)
     plans/           plans by digest            runs/      records, summaries, published files
     artifacts/       outputs of steps           work/      scratch of running attempts
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 HOME_VARIABLE = "PROCTOR_HOME"
 RUNTIME_VARIABLE = "PROCTOR_RUNTIME"
 SLOTS_VARIABLE = "PROCTOR_SLOTS"
+COORDINATOR_VARIABLE = "PROCTOR_COORDINATOR"  # set where sites report to this home
 PROFILE_FILE = "site.yaml"
 # Airflow keeps its own name of the database from tasks and triggers (airflow/children.py).
 DATABASE_VARIABLE = "PROCTOR_DATABASE"

@@ -20,7 +20,9 @@ from typing import TextIO, TypeVar
 from proctor.airflow import changes
 from proctor.airflow.cleanup import remove_orphans, stop_running
 from proctor.airflow.instance import POOL, slots
+from proctor.federation.migrations import MIGRATIONS
 from proctor.runtime.choose import make
+from proctor.site import door
 from proctor.site.client import AirflowClient, AirflowUnavailable
 from proctor.site.home import PROFILE_FILE, Home
 from proctor.site.ports import reserved_port
@@ -130,6 +132,8 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
     """
     home.create()
     _check_home(home)
+    if problem := door.door_problem(home):
+        raise ComponentFailed(f"sites cannot report here: {problem}")
     with only_launcher(home), reserved_port() as port:
         airflow = home.path / "airflow"
         if ended := end_leftovers(airflow):
@@ -145,7 +149,7 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
             database = postgres.addresses()[0]
             _migrate(airflow, settings, database)
             changes.install(database)
-            components = Components(airflow, settings)
+            components = Components(airflow, settings, _beside(home))
             components.start()
             os.environ.update({k: v for k, v in settings.items() if k.startswith("PROCTOR_")})
             url = f"http://127.0.0.1:{port}"
@@ -175,6 +179,12 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
                         print(line, file=say)
             finally:
                 postgres.stop()
+
+
+def _beside(home: Home) -> dict[str, tuple[str, ...]]:
+    """What runs beside Airflow: the door of a coordinator."""
+    sites = home.profile().sites
+    return {door.NAME: (door.NAME,)} if sites and sites.listen else {}
 
 
 def _check_home(home: Home) -> None:
@@ -229,7 +239,10 @@ def _migrate(airflow: Path, settings: dict[str, str], database: str) -> None:
     import airflow as installed
 
     marker = airflow / "migrated"
+    ours = settings.get("AIRFLOW__DATABASE__EXTERNAL_DB_MANAGERS", "")
     wanted = f"{installed.__version__} {_database_of(airflow)}"
+    if ours:
+        wanted += f" {ours} {','.join(MIGRATIONS)}"
     if marker.is_file() and marker.read_text() == wanted:
         return
     changes.remove(database)

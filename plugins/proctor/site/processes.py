@@ -41,10 +41,11 @@ class ComponentFailed(Exception):
 
 @dataclass
 class Components:
-    """The running components of one home."""
+    """The running components of one home. ``more``: what runs beside Airflow's own."""
 
     folder: Path
     environment: Mapping[str, str]
+    more: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _restarts: dict[str, list[float]] = field(default_factory=dict)
 
@@ -55,7 +56,7 @@ class Components:
 
     def start(self) -> None:
         """Start all of them."""
-        for name in COMPONENTS:
+        for name in (*COMPONENTS, *self.more):
             self._start(name)
 
     def restart_dead(self) -> list[str]:
@@ -103,7 +104,8 @@ class Components:
         return self.folder / f"{name}.log"
 
     def _start(self, name: str) -> None:
-        command = [sys.executable, "-m", "proctor.site.component", *COMPONENTS[name]]
+        words = (COMPONENTS | dict(self.more))[name]
+        command = [sys.executable, "-m", "proctor.site.component", *words]
         with self.log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
                 command,

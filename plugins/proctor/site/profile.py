@@ -6,6 +6,8 @@
     mounts: {data_path: /data/scans}       logical mounts of specs, and what they are here
     images: {theirs/prep:1: prep@sha256:…}  images of specs, and what is run for them here
     users: {ada: user}                     who may log in beside the owner, as what
+    coordinator: {url: …, token_file: …, pipelines: [prep]}   who is told how far runs are
+    sites: {listen: …}                     this home is a coordinator: sites report to it
 
 It is read like a spec: every problem at once, each with its place.
 """
@@ -17,8 +19,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
+from proctor.federation.profile import CoordinatorAddress, HostPath, ProfileModel, Sites, misfits
 from proctor.runtime.host import own_image
 from proctor.spec.check import NAME
 from proctor.spec.check_services import IMAGE
@@ -40,12 +43,6 @@ class ProfileErrors(ValueError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-def _absolute(text: str) -> str:
-    if not text.startswith("/") or "\0" in text:
-        raise ValueError(f"{text!r} is no absolute path|write it from the root, as in /data/scans")
-    return text
-
-
 def _pinned(text: str) -> str:
     if not PINNED.fullmatch(text):
         raise ValueError(
@@ -61,23 +58,22 @@ def _role(text: str) -> str:
     return text
 
 
-HostPath = Annotated[Text, AfterValidator(_absolute)]
 PinnedImage = Annotated[Text, AfterValidator(_pinned)]
 Role = Annotated[Text, AfterValidator(_role)]
 
 
-class Profile(BaseModel):
+class Profile(ProfileModel):
     """The profile. ``mounts``: logical mount -> path. ``images``: image of a spec -> local one.
 
     ``users``: name -> role, as Airflow has them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     roots: tuple[HostPath, ...] = ()
     mounts: dict[str, HostPath] = Field(default_factory=dict)
     images: dict[str, PinnedImage] = Field(default_factory=dict)
     users: dict[str, Role] = Field(default_factory=dict)
+    coordinator: CoordinatorAddress | None = None
+    sites: Sites | None = None
 
 
 def read_profile(path: Path) -> Profile:
@@ -102,9 +98,9 @@ def read_profile(path: Path) -> Profile:
 def _profile(read: Document) -> Profile:
     problems = list(read.problems)
     if not isinstance(read.data, dict):
-        message = "a site's profile is a mapping of 'roots', 'mounts', 'images' and 'users'"
+        message = f"a site's profile is a mapping of {', '.join(Profile.model_fields)}"
         raise ProfileErrors([*problems, Problem(read.where(()), message, "see docs/operating.md")])
-    problems += _names(read, read.data)
+    problems += [*_names(read, read.data), *misfits(read, read.data)]
     try:
         profile = Profile.model_validate(read.data)
     except ValidationError as error:

@@ -15,6 +15,7 @@ from cryptography.fernet import Fernet
 from proctor.runtime import host
 from proctor.shipped import shipped
 from proctor.site.home import (
+    COORDINATOR_VARIABLE,
     DATABASE_VARIABLE,
     HOME_VARIABLE,
     RUNTIME_VARIABLE,
@@ -27,6 +28,8 @@ _INHERITED = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ"),
     *("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"),
 )
+# Makes and migrates the tables of a coordinator, with Airflow's own.
+SITES_TABLES = "proctor.airflow.site_tables.SitesTables"
 
 
 def user_name() -> str:
@@ -151,6 +154,8 @@ def environment(home: Home, runtime: str, port: int, databases: tuple[str, str])
         "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
+    if home.profile().sites is not None:
+        settings["DATABASE__EXTERNAL_DB_MANAGERS"] = SITES_TABLES
     result = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     # For steps that may use the network; Airflow's own calls stay on this host.
     result |= host.proxy_variables() | host.certificate_variables()
@@ -162,5 +167,6 @@ def environment(home: Home, runtime: str, port: int, databases: tuple[str, str])
         RUNTIME_VARIABLE: runtime,
         SLOTS_VARIABLE: str(os.cpu_count() or 1),
         DATABASE_VARIABLE: databases[0],
+        COORDINATOR_VARIABLE: "1" if home.profile().sites is not None else "",
         "PYTHONUNBUFFERED": "1",
     }

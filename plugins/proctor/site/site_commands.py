@@ -18,6 +18,7 @@ import typer
 from proctor.site import commands, trust
 from proctor.site.commands import FAILED, Mount, Set, console_of, give_up
 from proctor.site.home import Home
+from proctor.site.report_command import report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,6 +40,7 @@ def register(app: typer.Typer) -> None:
     )
     group.command(name="run")(run_site)
     group.command(name="example")(example)
+    group.command()(report)
     app.add_typer(group, name="site")
 
 

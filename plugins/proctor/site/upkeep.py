@@ -15,6 +15,7 @@ from proctor.site.client import AirflowUnavailable
 from proctor.site.instance import Instance
 from proctor.site.notify import Notifier
 from proctor.site.reaper import IDLE_SECONDS, Reaper
+from proctor.site.reporting import Reporter
 from proctor.site.rework import Rework
 
 
@@ -31,11 +32,13 @@ class Upkeep:
     _reaper: Reaper = field(init=False)
     _rework: Rework = field(init=False)
     _notifier: Notifier = field(init=False)
+    _reporter: Reporter = field(init=False)
 
     def __post_init__(self) -> None:
         self._reaper = Reaper(self.instance)
         self._rework = Rework(self.instance)
         self._notifier = Notifier(self.instance)
+        self._reporter = Reporter(self.instance.home)
 
     def look(self, changed: bool) -> list[str]:
         """What was done, in lines for the terminal.
@@ -50,11 +53,11 @@ class Upkeep:
         if due:
             said += self._go_back()
             self._due = time.monotonic() + IDLE_SECONDS
-        return said + self._notifier.look(due)
+        return said + self._notifier.look(due) + self._reporter.look(due)
 
     def finish(self) -> list[str]:
         """Tell what is left to be told, before the launcher ends."""
-        return self._notifier.finish()
+        return self._notifier.finish() + self._reporter.finish()
 
     def _go_back(self) -> Iterator[str]:
         if self.only is not None:

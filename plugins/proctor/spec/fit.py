@@ -111,6 +111,9 @@ def _unknown_key(loc: DataPath, root: type[BaseModel]) -> tuple[str, str]:
 _PLACES = {
     "Pipeline": "a spec",
     "Profile": "a site's profile",
+    "CoordinatorAddress": "coordinator",
+    "Sites": "sites",
+    "Start": "a start",
     "Step": "a step",
     "ParamSpec": "a parameter",
     "ResourceSpec": "resources",

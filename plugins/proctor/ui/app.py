@@ -27,6 +27,7 @@ from proctor.ui.record import add_record, record_of
 from proctor.ui.results import add_results
 from proctor.ui.review import add_review, review_page
 from proctor.ui.rights import may_read
+from proctor.ui.sites import add_sites
 
 # Pages made from a step's output run no script and load nothing from anywhere else.
 _CONTENT = {
@@ -57,13 +58,20 @@ def make_app() -> FastAPI:
     add_results(app)
     add_review(app)
     add_record(app)
-    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+    if instance.coordinates():
+        add_sites(app)
+    app.mount("/static", static())
     app.exception_handler(AnyHTTPException)(told)
     app.exception_handler(RequestValidationError)(unreadable)
     app.exception_handler(RecordError)(damaged)
     app.exception_handler(OSError)(damaged)
     app.exception_handler(Exception)(fault)
     return app
+
+
+def static() -> StaticFiles:
+    """Stylesheet, scripts and icons, which need no login."""
+    return StaticFiles(directory=Path(__file__).parent / "static")
 
 
 def told(request: Request, error: AnyHTTPException) -> Response:

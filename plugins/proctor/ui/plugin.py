@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
+from proctor.airflow import instance
 from proctor.ui.app import make_app
 from proctor.ui.refusal import AnswerCheck
 
@@ -40,3 +41,5 @@ class ProctorPlugin(AirflowPlugin):
         _view("Evidence", f"/proctor/evidence/{_RUN}/{{TASK_ID}}", "task_instance"),
         _view("Record of the step", f"/proctor/record/{_RUN}/{{TASK_ID}}", "task_instance"),
     ]
+    if instance.coordinates():
+        external_views.append(_page("Sites"))
