@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proctor.records.comparison import _numbers
-from proctor.records.rows import Row, Compliance, rows
+from proctor.records.rows import Compliance, Row, rows
 from results_kit import accuracy, loadgen
 
 
