@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proctor.records.comparison import _numbers
-from proctor.records.results import Row, rows
+from proctor.records.rows import Compliance, Row, rows
 from results_kit import accuracy, loadgen
 
 
@@ -39,6 +39,22 @@ def test_an_accuracy_that_may_be_of_either_stands_alone() -> None:
     runs = [measured("first"), measured("second")]
     expected = [("first", None), ("judge", 0.5361), ("second", None)]
     assert told(runs, [scored("judge")]) == expected
+
+
+def test_a_compliance_test_belongs_to_the_only_performance_run_of_its_scenario() -> None:
+    test = {"test": "TEST01", "verdict": "pass", "scenario": "Offline"}
+    verdicts = [{"step": "t1", **test}, {"step": "t4", **test, "test": "TEST04", "verdict": "fail"}]
+    runs = [measured("performance.Offline"), measured("performance.Server", "Server")]
+    offline, server = rows({"results": runs, "accuracy": [], "compliance": verdicts})
+    assert [(each.test, each.verdict) for each in offline.compliance] == [
+        ("TEST01", "pass"),
+        ("TEST04", "fail"),
+    ]
+    assert server.compliance == ()
+    assert str(Compliance("TEST01", "pass", False)) == "TEST01: pass, in a run that misses rules"
+    runs.append(measured("performance.other"))
+    found = rows({"results": runs, "accuracy": [], "compliance": verdicts})
+    assert [row.step for row in found if row.compliance] == ["t1", "t4"]
 
 
 def test_accuracy_runs_of_loadgen_measure_nothing() -> None:

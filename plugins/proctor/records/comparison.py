@@ -10,7 +10,7 @@ from proctor.plan.differences import first_difference
 from proctor.plan.model import Plan
 from proctor.records.figures import NONE, amount
 from proctor.records.model import Line
-from proctor.records.results import Row, rows
+from proctor.records.rows import Row, rows
 from proctor.records.store import RecordStore, RunRecord
 from proctor.records.summary import summarise
 
@@ -137,6 +137,8 @@ def _pairs(a: Row, b: Row) -> Iterator[Pair]:
         units = [each.score.unit if each.score else "" for each in (a, b)]
         score = a.score or b.score
         yield _numbers(score.metric if score else "accuracy", x, y, *units)
+    if a.compliance or b.compliance:
+        yield Pair("compliance tests", _tests(a), _tests(b))
     if a.measured_in or b.measured_in:
         yield Pair("Measured in", a.measured_in or "this run", b.measured_in or "this run")
 
@@ -164,6 +166,10 @@ def _missed(row: Row) -> str:
     if row.valid is None and row.official is None:
         return NONE
     return ", ".join(each.rule.replace("_", " ") for each in row.missed) or "none"
+
+
+def _tests(row: Row) -> str:
+    return ", ".join(map(str, row.compliance)) or NONE
 
 
 def _begun(a: Line, b: Line) -> Iterator[Pair]:

@@ -17,7 +17,8 @@ from fastapi.responses import HTMLResponse, Response
 
 from proctor.airflow import instance
 from proctor.records.comparison import compare
-from proctor.records.results import Row, RunResults, results_of
+from proctor.records.results import RunResults, results_of
+from proctor.records.rows import Row
 from proctor.records.store import RunRecord
 from proctor.ui.links import Link, links_of
 from proctor.ui.pages import HEADERS, respond
@@ -205,6 +206,7 @@ def _flat_row(run: RunResults, row: Row) -> dict[str, Any]:
         "loadgen_valid": row.valid,
         "rules_missed": " ".join(each.rule for each in row.missed),
         "measured_in": row.measured_in,
+        "compliance": " ".join(f"{each.test}:{each.verdict}" for each in row.compliance),
         "accuracy_metric": score.metric if score else None,
         "accuracy": score.value if score else None,
         "accuracy_unit": score.unit if score else None,
