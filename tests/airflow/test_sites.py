@@ -42,7 +42,7 @@ def test_reports_are_on_the_page_and_a_dag_starts_when_enough_sites_are_ready(
                 has(part, "prepare", "failed" if number == 3 else "succeeded")
         site.send()
     reader = committee.page("vera")
-    assert reader.get("/proctor/sites/").status_code == 200
+    assert reader.get("/proctor/sites").status_code == 200
     data = reader.get("/proctor/sites/data").json()
     (plan,) = data["plans"]
     assert (plan["plan"], plan["title"], plan["known"]) == (digest, "Preparation", True)
@@ -82,7 +82,7 @@ def test_reports_are_on_the_page_and_a_dag_starts_when_enough_sites_are_ready(
 
 def test_the_page_is_for_who_is_logged_in(committee: Committee) -> None:
     stranger = committee.page()
-    for path in ("/proctor/sites/", "/proctor/sites/data", "/proctor/sites/history?site=site-a"):
+    for path in ("/proctor/sites", "/proctor/sites/data", "/proctor/sites/history?site=site-a"):
         assert stranger.get(path).status_code in (401, 403), path
     reader = committee.page("vera")
     assert reader.get("/proctor/sites/history?site=nobody").status_code == 404
@@ -90,7 +90,7 @@ def test_the_page_is_for_who_is_logged_in(committee: Committee) -> None:
     # Being logged in is no token.
     told = {"Content-Type": "application/json"}
     assert reader.post("/proctor/sites/reports", content=b"{}", headers=told).status_code == 401
-    policy = reader.get("/proctor/sites/").headers["content-security-policy"]
+    policy = reader.get("/proctor/sites").headers["content-security-policy"]
     assert "default-src 'none'" in policy and "http" not in policy
 
 

@@ -54,6 +54,7 @@ def main(folder: Path) -> None:
         report = visitor.see_report(record.run)
         expect(report.get_by_role("heading", level=1)).to_be_visible()
         take(visitor.page, folder / "report.png")
+        own_pages(visitor, instance, record.run, folder)
         with contextlib.chdir(instance.home.path.parent):
             results_table(console, summarise(instance.home.records, record), record)
     # Without rich's fonts, which it would fetch from elsewhere.
@@ -104,6 +105,30 @@ def pictures_at_the_gate(
     _, report = visitor.see_evidence(run)
     look_at(report, "Latency")
     take(visitor.page, folder / "evidence.png", height=1080)
+
+
+def own_pages(visitor: Visitor, instance: Instance, first: str, folder: Path) -> None:
+    """Results, comparison and Review, with a second run that waits for its answer."""
+    second = visitor.trigger(4)
+    wait_for_gate(instance, second, 300)
+    page = visitor.page
+    frame = see_own(visitor, "results", "Results")
+    take(page, folder / "results.png")
+    for run in (first, second):
+        frame.get_by_label(f"Compare demo/{run}").check()
+    frame.get_by_role("button", name="Compare two runs").click()
+    expect(frame.get_by_role("heading", name="Two runs side by side")).to_be_visible()
+    take(page, folder / "comparison.png")
+    see_own(visitor, "review", "1 waiting for a person")
+    take(page, folder / "review.png", height=520)
+
+
+def see_own(visitor: Visitor, route: str, heading: str) -> FrameLocator:
+    """A page of ours in Airflow's navigation."""
+    visitor.page.goto(f"{visitor.url}/plugin/proctor-{route}")
+    frame = visitor.page.frame_locator(f"iframe[title={route.capitalize()}]")
+    expect(frame.get_by_role("heading", name=heading)).to_be_visible()
+    return frame
 
 
 def graph(visitor: Visitor, run: str, path: Path) -> None:

@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import uvicorn
 from airflow.api_fastapi.core_api.security import get_user
+from axe_playwright_python.sync_playwright import Axe
 from fastapi import FastAPI, HTTPException, Request, Response
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import Engine, text
@@ -85,7 +86,8 @@ def committee(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commi
     monkeypatch.setattr(page, "plans", lambda: plans)
     monkeypatch.setattr(page, "make_intake", lambda: Intake(engine.begin, plans.get))
     below, app = FastAPI(), FastAPI()
-    page.add_to(below, own_pages._OWN)
+    page.add_sites(below)
+    below.mount("/static", own_pages.static())
 
     def user(request: Request) -> None:
         made.asked.append(request.url.path)
@@ -101,7 +103,7 @@ def committee(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commi
     thread.start()
     while not server.started:
         time.sleep(0.02)
-    made.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/proctor/sites/"
+    made.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/proctor/sites"
     yield made
     server.should_exit = True
     thread.join()
@@ -186,6 +188,20 @@ def test_a_sites_history_by_keyboard_and_back(committee: Committee, seen: Seen) 
     expect(seen.page.get_by_role("heading", name="Sites")).to_be_visible()
     seen.page.goto(f"{committee.url}?site=nobody")
     expect(seen.page.get_by_role("status")).to_have_text("There is no site nobody.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(
+    scheme: Literal["light", "dark"], committee: Committee, seen: Seen
+) -> None:
+    committee.hears("hospital-a", 1, done=3)
+    committee.hears("hospital-b", 1, done=11, person=4, state="failed")
+    seen.page.emulate_media(color_scheme=scheme)
+    for address, name in ((committee.url, "hospital-b"), (f"{committee.url}?site=hospital-a", "1")):
+        seen.page.goto(address)
+        expect(seen.page.get_by_role("row", name=name).first).to_be_visible()
+        found = Axe().run(seen.page).response["violations"]
+        assert [(each["id"], each["impact"]) for each in found] == []
 
 
 @pytest.mark.parametrize(

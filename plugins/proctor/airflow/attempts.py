@@ -14,12 +14,13 @@ from typing import Any
 
 from proctor.airflow import reuse
 from proctor.airflow.evidence import StepRefused, StepSkipped
-from proctor.airflow.recorded import REPORT_FILE, SUMMARY_FILE, LastAttempt, Recorded
+from proctor.airflow.recorded import REPORT_FILE, LastAttempt, Recorded
 from proctor.airflow.reuse import Choice, Earlier
 from proctor.airflow.services import ServiceRun
 from proctor.airflow.subjects import Stand, round_of, rounds, runs_anew
 from proctor.plan.model import selected
 from proctor.records.model import Line
+from proctor.records.summary import SUMMARY_FILE
 from proctor.runtime import hoststate
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.base import EngineError, Failure, Handle, Outcome, RequestRefused, StartRequest

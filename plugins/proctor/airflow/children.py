@@ -1,7 +1,8 @@
-"""Airflow's runs of single subjects: started from a task, and how they stand, from the database.
+"""Airflow's runs, of single subjects above all: started from a task, and how they stand.
 
-Their states are asked for in one query, as Airflow's API gives a page of 100 runs at a time and a
-pipeline may have a thousand. Tasks and triggers may not use Airflow's models; a query needs none.
+States are asked of the database in one query, as Airflow's API gives a page of 100 runs at a time
+and a pipeline may have a thousand. Tasks and triggers may not use Airflow's models; a query needs
+none.
 """
 
 from __future__ import annotations
@@ -50,6 +51,14 @@ def states(dag_id: str, record: RunRecord) -> dict[str, tuple[int, str]]:
         if round > found.get(run, (0, ""))[0]:
             found[run] = (round, str(state))
     return found
+
+
+def under_way() -> list[tuple[str, str]]:
+    """DAG and run id of every run of Airflow's that has not ended."""
+    if DATABASE_VARIABLE not in os.environ:
+        return []  # outside an instance nothing goes on
+    query = "SELECT dag_id, run_id FROM dag_run WHERE state IN ('running', 'queued')"
+    return [(str(dag), str(run)) for dag, run in _rows(query)]
 
 
 def left_alone() -> list[tuple[str, str]]:

@@ -30,7 +30,7 @@ from proctor.plan.identity import identity_parts
 from proctor.plan.model import Input, Plan, PlanStep, Source, resolve, selected
 from proctor.records.model import Line
 from proctor.records.store import RunRecord
-from proctor.records.summary import medperf_report, summarise
+from proctor.records.summary import SUMMARY_FILE, medperf_report, summarise
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.base import (
     Handle,
@@ -47,7 +47,6 @@ from proctor.site import mounts
 from proctor.site.home import Home, HomeError, SourceRefused
 from proctor_steps.contract import digest, write_atomically
 
-SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.yaml"  # MedPerf's
 # Of an attempt with such a status something may be left: `running` is wanted, `cancelled` is to be
 # ended, and `finished` once nothing of it is there any more.

@@ -25,6 +25,7 @@ LONGEST_NAME = 200
 MOST_SUBJECTS = 10_000
 # The end is for people, who see runs by their ids.
 _ROUND = re.compile(r"(?P<run>.+~[0-9a-f]{16})-r(?P<round>[1-9][0-9]*)(?:[.].*)?")
+_STRETCH = re.compile(r"[.]subjects-[0-9]+\Z")
 # A round counts for more than any number of times that a task is cleared in it.
 _GENERATIONS = 10_000
 
@@ -37,6 +38,11 @@ def dag_id(plan: Plan, partition: str) -> str:
 def run_id(part: RunRecord, round: int) -> str:
     """Airflow's run of a subject's round; the subject's name at its end, as far as it can be."""
     return f"{part.run}-r{round}.{_readable(part.partition)}"
+
+
+def pipeline_of(dag_id: str) -> str:
+    """The pipeline that a DAG belongs to, of which it may be a stretch."""
+    return _STRETCH.sub("", dag_id)
 
 
 def parse_run_id(text: str) -> tuple[str, int]:

@@ -1,16 +1,25 @@
-"""Figures as people read them, the same in the terminal and at a gate."""
+"""Figures as people read them, the same in the terminal, at a gate and on our pages."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+NONE = "–"
+
 
 def figure(metric: Mapping[str, Any]) -> str:
     """A metric as people write it: latencies in milliseconds."""
     value, unit = metric.get("value"), str(metric.get("unit", ""))
-    if not isinstance(value, int | float):
-        return "–"
+    return amount(value if isinstance(value, int | float) else None, unit)
+
+
+def amount(value: float | None, unit: str) -> str:
+    """A number with its unit: latencies in milliseconds, fractions with four digits."""
+    if value is None:
+        return NONE
     if unit == "ns":
         return f"{value / 1e6:,.2f} ms"
+    if unit in ("", "fraction"):
+        return f"{value:.4f}"
     return f"{value:,.1f} {unit}"

@@ -13,6 +13,7 @@ from proctor.records.model import Line
 from proctor.records.store import RecordStore, RunRecord
 
 SUMMARY_FORMAT = "proctor.summary/1"
+SUMMARY_FILE = "summary.json"
 _DONE = ("succeeded", "skipped")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proctor.records.told import SHORT, Tried, about, attempts, parameters
 from proctor.site.commands import FAILED, HomeOption, console_of, give_up, home_of, run_named
 from proctor.site.home import Home
 from proctor.spec.errors import did_you_mean
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from proctor.records.store import RunRecord
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="a run's id, its beginning, or `latest`")]
-_SHORT = 12  # digits of a digest that people read
 
 
 def register(app: typer.Typer) -> None:
@@ -89,7 +88,7 @@ def show(
 
     console, lines, header = console_of(), record.lines(), record.header()
     console.print(f"[bold]{escape(record.name)}[/]", soft_wrap=True)
-    for name, text in _about(header):
+    for name, text in about(header):
         console.print(f"  {name:<11}{escape(text)}", soft_wrap=True, highlight=False)
     console.print(_parameters(header))
     console.print(_attempts(lines))
@@ -232,39 +231,10 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _about(header: Line) -> Iterator[tuple[str, str]]:
-    data = header.data
-    yield "began", header.at
-    yield "host", header.host
-    yield "plan", header.plan_digest
-    spec = data.get("spec")
-    if isinstance(spec, dict):
-        commit = str(spec.get("git_commit") or "")
-        changed = ", changed since" if spec.get("dirty") else ""
-        known = f", git {commit[:_SHORT]}{changed}" if commit else ""
-        yield "spec", f"{spec.get('name')}, sha256 {str(spec.get('sha256'))[:_SHORT]}{known}"
-    yield "runtime", str(data.get("runtime"))
-    bound = data.get("mounts")
-    if isinstance(bound, dict) and bound:
-        yield "mounts", ", ".join(f"{name} = {path}" for name, path in bound.items())
-    reuse = data.get("reuse")
-    if isinstance(reuse, dict) and reuse.get("fresh"):
-        yield "reuse", "--fresh: nothing is taken over"
-    elif isinstance(reuse, dict) and reuse.get("measurements"):
-        yield "reuse", f"what {reuse['measurements']} measured may be taken over"
-    versions = data.get("versions")
-    if isinstance(versions, dict):
-        yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
-    yield "public key", str(data.get("public_key"))
-
-
 def _parameters(header: Line) -> Table:
-    given = header.data.get("given")
     table = _table("Parameter", "Value", "Given")
-    params = header.data.get("params")
-    for name, value in sorted((params if isinstance(params, dict) else {}).items()):
-        was_given = "yes" if isinstance(given, dict) and name in given else ""
-        table.add_row(name, "" if value is None else str(value), was_given)
+    for name, value, given in parameters(header):
+        table.add_row(name, value, "yes" if given else "")
     table.columns[1].no_wrap = False
     return table
 
@@ -276,62 +246,30 @@ def _attempts(lines: list[Line]) -> Table:
     table = Table(header_style="bold")
     for column in ("Step", "#", "State", "Took", "Image", "Identity"):
         table.add_column(column, no_wrap=column not in ("Step", "State"))
-    for (step, attempt), of_it in _by_attempt(lines).items():
-        state, took, image, shares, outputs = "running", "", "", "", []
-        for line in of_it:
-            if line.kind == "attempt" and line.data.get("status") == "cancelled":
-                state = "cancelled"
-            if line.kind == "result":
-                state = str(line.data.get("state"))
-                if kind := line.data.get("kind"):
-                    state += f" ({kind}): {line.data.get('message')}"
-                took = "" if line.data.get("reused_from") else _took(line)
-                if earlier := line.data.get("reused_from"):
-                    state = f"taken over from {earlier}"
-                image = str(line.data.get("image_digest") or "").removeprefix("sha256:")[:_SHORT]
-                outputs = list(_outputs(line))
-            if line.data.get("shares"):
-                shares = ", shares directories"
-            if line.kind in ("skipped", "refused"):
-                state = f"{line.kind}: {line.data.get('message')}"
-        state += shares
-        identity = next((x.identity for x in of_it if x.identity), "")[:_SHORT]
-        number = str(attempt) if attempt else ""
-        table.add_row(*_plain(step, number, state, took, image, identity))
-        for output in outputs:
-            table.add_row(
-                *_plain(f"  → {output[0]}", "", output[1], "", "", output[2]), style="dim"
-            )
+    for tried in attempts(lines):
+        number = str(tried.attempt) if tried.attempt else ""
+        took = "" if tried.seconds is None else f"{tried.seconds:.1f} s"
+        image = tried.image.removeprefix("sha256:")[:SHORT]
+        table.add_row(
+            *_plain(tried.step, number, _state(tried), took, image, tried.identity[:SHORT])
+        )
+        for output in tried.outputs:
+            size = "? bytes" if output.size is None else f"{output.size:,} bytes"
+            cells = _plain(f"  → {output.name}", "", size, "", "", output.sha256[:SHORT])
+            table.add_row(*cells, style="dim")
     return table
+
+
+def _state(tried: Tried) -> str:
+    colon = ":" if tried.state in ("skipped", "refused") else ""
+    words = f"{tried.state}{colon} {tried.message}".strip()
+    return f"{words}, shares directories" if tried.shares else words
 
 
 def _plain(*cells: str) -> list[Any]:
     from rich.text import Text
 
     return [Text(cell) for cell in cells]
-
-
-def _by_attempt(lines: Iterable[Line]) -> dict[tuple[str, int], list[Line]]:
-    found: dict[tuple[str, int], list[Line]] = {}
-    for line in lines:
-        if line.kind in ("attempt", "result", "skipped", "refused"):
-            found.setdefault((line.step, line.attempt), []).append(line)
-    return found
-
-
-def _outputs(line: Line) -> Iterator[tuple[str, str, str]]:
-    outputs = line.data.get("outputs")
-    for name, entry in (outputs if isinstance(outputs, dict) else {}).items():
-        if isinstance(entry, dict):
-            yield name, f"{entry.get('bytes'):,} bytes", str(entry.get("sha256"))[:_SHORT]
-
-
-def _took(line: Line) -> str:
-    try:
-        began = datetime.fromisoformat(str(line.data.get("started_at")))
-        return f"{(datetime.fromisoformat(line.at) - began).total_seconds():.1f} s"
-    except ValueError:
-        return ""
 
 
 def _answer(answer: Given) -> str:

@@ -12,10 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from proctor.airflow.recorded import SUMMARY_FILE
 from proctor.plan.model import Plan, PlanStep
 from proctor.records.figures import figure
 from proctor.records.store import RunRecord
+from proctor.records.summary import SUMMARY_FILE
 from proctor.runtime.attempt import Attempt
 from proctor.runtime.failure import read_progress
 from proctor.site.home import Home

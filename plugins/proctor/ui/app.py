@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import Annotated, Any
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import requires_access_dag
-from fastapi import Body, Depends, FastAPI, HTTPException
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import Body, Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException as AnyHTTPException
 
 from proctor.airflow import instance
 from proctor.airflow.answers import given
 from proctor.airflow.evidence import StepRefused, output_of
-from proctor.airflow.subjects import parse_run_id
 from proctor.plan.model import Gate
 from proctor.records.store import RecordError, RunRecord
-from proctor.runtime.artifacts import LocalArtifacts
+from proctor.runtime.artifacts import ArtifactError, LocalArtifacts
 from proctor.site.settings import roles
-from proctor.ui import sites
 from proctor.ui.login import PAGE, SCRIPT, take_nonce
-from proctor.ui.pages import evidence_page, message_page, no_report_page
-from proctor.ui.review import review_page
+from proctor.ui.pages import HEADERS, evidence_page, message_page, no_report_page, respond
+from proctor.ui.record import add_record, record_of
+from proctor.ui.results import add_results
+from proctor.ui.review import add_review, review_page
+from proctor.ui.rights import may_read
+from proctor.ui.sites import add_sites
 
 # Pages made from a step's output run no script and load nothing from anywhere else.
 _CONTENT = {
@@ -34,12 +37,12 @@ _CONTENT = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-_OWN = _CONTENT | {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "script-src 'self'; connect-src 'self'; frame-src 'self'; frame-ancestors 'self'"
+_TITLES = {
+    401: "Please log in to Airflow",
+    403: "You may not see this",
+    404: "There is no such page",
 }
-
-may_read = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.TASK_INSTANCE))
+_mine = [Depends(may_read)]
 
 
 def make_app() -> FastAPI:
@@ -48,23 +51,62 @@ def make_app() -> FastAPI:
     app.get("/launch/", response_class=HTMLResponse)(launch_page)
     app.get("/launch/login.js")(launch_script)
     app.post("/launch/take")(launch_take)
-    app.get("/evidence/{dag_id}/{run_id}/{task_id}", dependencies=[may_read])(evidence)
-    app.get("/content/{dag_id}/{run_id}/{step}/{output}/{name}", dependencies=[may_read])(content)
-    app.get("/report/{dag_id}/{run_id}", dependencies=[may_read])(report)
-    app.get("/review/{dag_id}/{run_id}", dependencies=[may_read])(review)
+    app.get("/evidence/{dag_id}/{run_id}/{task_id}", dependencies=_mine)(evidence)
+    app.get("/content/{dag_id}/{run_id}/{step}/{output}/{name}", dependencies=_mine)(content)
+    app.get("/report/{dag_id}/{run_id}", dependencies=_mine)(report)
+    app.get("/review/{dag_id}/{run_id}", dependencies=_mine)(review)
+    add_results(app)
+    add_review(app)
+    add_record(app)
     if instance.coordinates():
-        sites.add_to(app, _OWN)
+        add_sites(app)
+    app.mount("/static", static())
+    app.exception_handler(AnyHTTPException)(told)
+    app.exception_handler(RequestValidationError)(unreadable)
+    app.exception_handler(RecordError)(damaged)
+    app.exception_handler(OSError)(damaged)
+    app.exception_handler(Exception)(fault)
     return app
+
+
+def static() -> StaticFiles:
+    """Stylesheet, scripts and icons, which need no login."""
+    return StaticFiles(directory=Path(__file__).parent / "static")
+
+
+def told(request: Request, error: AnyHTTPException) -> Response:
+    """What is wrong with a request, as a page where a browser asks for one."""
+    if "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
+    title = _TITLES.get(error.status_code, "This cannot be shown")
+    return respond("message", error.status_code, title=title, text=str(error.detail))
+
+
+def unreadable(request: Request, error: RequestValidationError) -> Response:
+    """An address that none of our pages writes."""
+    problems = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors())
+    return told(request, AnyHTTPException(422, problems))
+
+
+def damaged(request: Request, error: RecordError | OSError) -> Response:
+    """A record, plan or disk that is not as Proctor left it: it says where."""
+    return respond("message", title="This record cannot be read", text=str(error))
+
+
+def fault(request: Request, error: Exception) -> Response:
+    """Something that nobody foresaw; the log of the API server has it in full."""
+    text = f"{type(error).__name__}. Please report it, with the log of Airflow's API server."
+    return respond("message", 500, title="A fault of Proctor's own", text=text)
 
 
 def launch_page() -> HTMLResponse:
     """The page that the one-time link opens; it holds no secret."""
-    return HTMLResponse(PAGE, headers=_OWN)
+    return HTMLResponse(PAGE, headers=HEADERS)
 
 
 def launch_script() -> Response:
     """The page's script."""
-    return Response(SCRIPT, media_type="text/javascript", headers=_OWN)
+    return Response(SCRIPT, media_type="text/javascript", headers=HEADERS)
 
 
 def launch_take(nonce: Annotated[str, Body(embed=True, max_length=200)]) -> JSONResponse:
@@ -90,11 +132,11 @@ def _token(name: str) -> str:
 
 def evidence(dag_id: str, run_id: str, task_id: str) -> HTMLResponse:
     """What a gate shows: digest, answers so far, and the evidence itself."""
-    record, home = _record(dag_id, run_id), instance.home()
+    record, home = record_of(dag_id, run_id), instance.home()
     try:
-        plan = home.records.plan(record.header().plan_digest)
-        gate = plan.step(task_id).gate
-    except (RecordError, KeyError):
+        plan = home.records.plan(record.header().plan_digest) if record.exists() else None
+        gate = plan.step(task_id).gate if plan else None
+    except KeyError:
         gate = None
     if gate is None:
         return _own(message_page("No evidence here", f"{task_id} is no gate of this run."))
@@ -104,7 +146,7 @@ def evidence(dag_id: str, run_id: str, task_id: str) -> HTMLResponse:
 
 def content(dag_id: str, run_id: str, step: str, output: str, name: str) -> Response:
     """One file of a step's output, as the step wrote it."""
-    record = _record(dag_id, run_id)
+    record = record_of(dag_id, run_id)
     try:
         uri = output_of(record, step, output).uri
         root = LocalArtifacts(instance.home().path).path(uri)
@@ -118,21 +160,16 @@ def content(dag_id: str, run_id: str, step: str, output: str, name: str) -> Resp
 
 def report(dag_id: str, run_id: str) -> Response:
     """The run's published report."""
-    record = _record(dag_id, run_id)
+    record = record_of(dag_id, run_id).whole
     path = record.folder / "report.html"
     if not path.is_file():
         return _own(no_report_page(record))
     return FileResponse(path, media_type="text/html", headers=_CONTENT)
 
 
-def review(dag_id: str, run_id: str) -> HTMLResponse:
+def review(dag_id: str, run_id: str, user: GetUserDep) -> HTMLResponse:
     """What the run waits for a person to do."""
-    record = _record(dag_id.partition(".subjects-")[0], parse_run_id(run_id)[0]).whole
-    try:
-        plan = instance.home().records.plan(record.header().plan_digest)
-    except RecordError:
-        return _own(message_page("No such run here", f"{dag_id}/{run_id} has no record."))
-    return _own(review_page(record, plan))
+    return review_page(instance.home(), record_of(dag_id, run_id), user)
 
 
 def _frames(record: RunRecord, gate: Gate) -> list[tuple[str, str]]:
@@ -141,9 +178,9 @@ def _frames(record: RunRecord, gate: Gate) -> list[tuple[str, str]]:
     for source in gate.evidence:
         try:
             uri = output_of(record, source.step, source.output).uri
-        except StepRefused:
+            root: Path = LocalArtifacts(instance.home().path).path(uri)
+        except (StepRefused, ArtifactError):
             continue
-        root: Path = LocalArtifacts(instance.home().path).path(uri)
         for page in sorted(root.glob("*.html")):
             address = "/".join(
                 (
@@ -159,15 +196,8 @@ def _frames(record: RunRecord, gate: Gate) -> list[tuple[str, str]]:
     return frames
 
 
-def _record(dag_id: str, run_id: str) -> RunRecord:
-    try:
-        return instance.home().records.run(dag_id, run_id)
-    except ValueError as error:
-        raise HTTPException(404, html.escape(str(error))) from None
-
-
 def _own(page: str) -> HTMLResponse:
-    return HTMLResponse(page, headers=_OWN)
+    return HTMLResponse(page, headers=HEADERS)
 
 
 __all__: list[Any] = ["make_app"]

@@ -10,9 +10,8 @@ from pathlib import Path
 VALID_SECONDS = 60.0
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Proctor: logging in</title>
-<style>:root{color-scheme:light dark}
-body{font:16px system-ui;margin:20vh auto;max-width:32em;padding:0 1em}
-</style><h1>Logging in&hellip;</h1><p id="say" role="status">One moment.</p>
+<link rel="stylesheet" href="/proctor/static/pages.css">
+<main><h1>Logging in&hellip;</h1><p id="say" role="status">One moment.</p></main>
 <script src="login.js"></script></html>"""
 
 SCRIPT = """const nonce = location.hash.slice(1);

@@ -11,9 +11,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import resolve_user_from_token
 from fastapi import HTTPException
 from starlette.concurrency import run_in_threadpool
@@ -25,6 +23,7 @@ from proctor.airflow import instance
 from proctor.airflow.answers import REJECT, answer_of, why_uncounted
 from proctor.airflow.recorded import refresh_summary
 from proctor.records.store import RecordError
+from proctor.ui.rights import may_answer
 
 _ANSWER = re.compile(
     r"/api/v2/dags/(?P<dag>[^/]+)/dagRuns/(?P<run>[^/]+)/taskInstances/(?P<gate>[^/]+)/-?\d+"
@@ -93,7 +92,7 @@ def _refused(user: Any, form: dict[str, Any], dag: str, run: str, gate: str) -> 
         return False
     if planned is None or (planned.approvers and id not in planned.approvers):
         return False
-    if not lines or lines[-1].kind not in ("asked", "uncounted") or not _may_answer(user, dag):
+    if not lines or lines[-1].kind not in ("asked", "uncounted") or not may_answer(user, dag):
         return False
     event = {
         "chosen_options": [REJECT],
@@ -113,15 +112,6 @@ def _refused(user: Any, form: dict[str, Any], dag: str, run: str, gate: str) -> 
     )
     refresh_summary(home, record)
     return True
-
-
-def _may_answer(user: Any, dag: str) -> bool:
-    return get_auth_manager().is_authorized_dag(
-        method="PUT",
-        access_entity=DagAccessEntity.HITL_DETAIL,
-        details=DagDetails(id=dag),
-        user=user,
-    )
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

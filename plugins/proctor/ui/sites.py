@@ -6,64 +6,35 @@ Beside it, the address where sites report: outside Airflow's login, with a token
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi import Depends, FastAPI, HTTPException, Query
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from proctor.airflow.site_intake import engine, make_intake, plans
 from proctor.federation import inbox
 from proctor.federation.addresses import SITE
 from proctor.federation.register import sites
-from proctor.ui.pages import page
+from proctor.ui.pages import respond
 
 # Three reports that say no more than that the site is there.
 STALE_SECONDS = 45 * 60
-_SCRIPT = Path(__file__).with_name("sites.js")
 _ENDED = ("succeeded", "failed", "interrupted")
-_STYLE = """
-<style>
-.scroll{overflow-x:auto;max-width:100%}
-table.sites td,table.sites th{padding:.4rem .9rem .4rem 0;vertical-align:top;white-space:nowrap}
-table.sites caption{text-align:left;font-weight:600;padding:.5rem 0}
-table.sites thead th{vertical-align:bottom}table.sites tbody th{opacity:1}
-table.sites .counts{white-space:normal;max-width:9rem}.counts span{white-space:nowrap}
-.bar{display:block;width:7.5rem;height:.45rem;border-radius:4px;background:var(--soft);
-overflow:hidden;margin:.2rem 0}
-.bar i{display:block;height:100%;background:var(--good)}
-.small{font-size:.85em}.soft{opacity:.75}.warn{color:var(--warn);font-weight:600}
-:root{--warn:#8a5a00}@media(prefers-color-scheme:dark){:root{--warn:#ffc24d}}
-#told:empty{margin:0}#told:not(:empty){border:1px solid var(--line);
-border-left:4px solid var(--warn);padding:.4rem .8rem;border-radius:4px}
-</style>
-"""
-_BODY = """
-<h1 id="title">Sites</h1>
-<p id="about">Loading&hellip;</p>
-<p id="told" role="status"></p>
-<div id="content"></div>
-<noscript><p>This page needs JavaScript.</p></noscript>
-<script src="/proctor/sites/page.js"></script>
-"""
 
 
-def add_to(app: FastAPI, headers: dict[str, str]) -> None:
-    """Add page, data and the address for reports. ``headers``: of our own pages."""
-
-    def show() -> HTMLResponse:
-        return HTMLResponse(page("Sites", _STYLE + _BODY), headers=headers)
-
-    def script() -> Response:
-        return Response(_SCRIPT.read_text(), media_type="text/javascript", headers=headers)
-
+def add_sites(app: FastAPI) -> None:
+    """Add page, data and the address for reports."""
     logged_in = [Depends(get_user)]
-    app.get("/sites/", dependencies=logged_in, response_class=HTMLResponse)(show)
-    app.get("/sites/page.js")(script)
+    app.get("/sites", dependencies=logged_in)(show)
     app.get("/sites/data", dependencies=logged_in)(data)
     app.get("/sites/history", dependencies=logged_in)(history)
     app.add_route("/sites/reports", make_intake().receive, methods=["POST"])
+
+
+def show() -> HTMLResponse:
+    """The page; its script asks for the data."""
+    return respond("sites", title="Sites")
 
 
 def data() -> JSONResponse:
