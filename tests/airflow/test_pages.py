@@ -50,8 +50,37 @@ def test_a_link_of_another_user_logs_that_one_in_with_its_role(site: Site) -> No
 
 
 def test_pages_need_a_login(site: Site) -> None:
-    for path in ("/proctor/evidence/a/b/c", "/proctor/report/a/b", "/proctor/content/a/b/c/d/e"):
-        assert fresh(site).get(path).status_code in (401, 403), path
+    for path in (
+        "evidence/a/b/c",
+        "report/a/b",
+        "content/a/b/c/d/e",
+        "review/a/b",
+        "record/a/b",
+        "record/a/b/c",
+        "file/a/b/c",
+        "results",
+        "results.csv",
+        "results.json",
+        "compare",
+        "review",
+    ):
+        assert fresh(site).get(f"/proctor/{path}").status_code in (401, 403), path
+
+
+def test_a_viewer_sees_what_waits_and_may_only_look(site: Site) -> None:
+    run = at_the_gate(site, "looked-at")
+    for user, words in (("vera", "You may only look."), ("bob", "You may.")):
+        client = fresh(site)
+        nonce = nonce_of(new_login_link(site.instance.home, user))
+        assert client.post("/proctor/launch/take", json={"nonce": nonce}).status_code == 200
+        for path in ("review", f"review/looked-at/{run.record.run}"):
+            page = client.get(f"/proctor/{path}")
+            assert "Good enough?" in page.text and words in page.text, (user, path)
+        assert client.get("/proctor/results").status_code == 200
+        assert "approve" in client.get(f"/proctor/record/looked-at/{run.record.run}").text
+    answer(run, "Approve")
+    assert run.ended() == "success"
+    assert run.record.name not in client.get("/proctor/review").text
 
 
 def test_the_evidence_page_shows_evidence_and_answers(site: Site) -> None:
