@@ -16,8 +16,9 @@ from proctor_steps.submission.check.report import Report
 from submission_mutations import logged
 
 RUN = "performance/run_1"
-TEST_FILES = {"First token check pass: True", "EOS check pass: True",
-              "Sample length check pass: True"}  # fmt: skip
+TEST_FILES = (
+    "First token check pass: True", "EOS check pass: True", "Sample length check pass: True",
+)  # fmt: skip
 
 
 @pytest.fixture
