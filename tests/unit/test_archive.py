@@ -232,7 +232,9 @@ def test_what_is_in_the_output_stays(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["top.txt"]
 
 
-@pytest.mark.parametrize("data", [b"", b"<html>no</html>", b"\x1f\x8b", gzip.compress(b"text", mtime=0)])
+@pytest.mark.parametrize(
+    "data", [b"", b"<html>no</html>", b"\x1f\x8b", gzip.compress(b"text", mtime=0)]
+)
 def test_what_is_no_archive(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(DataError, match="its content is none that is known"):
         unpack(tmp_path, data)
