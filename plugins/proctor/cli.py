@@ -14,6 +14,7 @@ from proctor.site.commands import HomeOption, register
 from proctor.site.coordinator_commands import register as register_coordinator
 from proctor.site.run_commands import register as register_runs
 from proctor.site.site_commands import register as register_site
+from proctor.site.user_commands import register as register_users
 from proctor_steps.cli import rounds_app, submission_app
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ register(app)
 register_runs(app)
 register_site(app)
 register_coordinator(app)
+register_users(app)
 register_runtime(app)
 app.add_typer(rounds_app, name="rounds")
 app.add_typer(submission_app, name="submission")

@@ -24,10 +24,12 @@ GATE = PlanStep(
     step="look",
     kind="approval",
     upstream=("fetch",),
-    gate=Gate(question="Good?", approvers=("7",), rework="fetch"),
+    gate=Gate(question="Good?", approvers=("ada",), rework="fetch"),
 )
 PLAN = Plan(pipeline="p", steps=(FETCH, GATE))
-ADA = {"id": "7", "name": "Ada"}
+# FAB's ids are its own numbers; that bob's is another's name would let him in.
+BOB = {"id": "ada", "name": "bob"}
+ADA = {"id": "7", "name": "ada"}
 Task = Callable[..., Any]
 
 
@@ -95,7 +97,7 @@ def test_a_task_that_was_killed_after_a_rejection_fails_and_does_not_ask_again(
 ) -> None:
     ask()
     for again in (lambda: take("Reject", comment="empty"), ask, lambda: take("Approve")):
-        with pytest.raises(AirflowFailException, match="Ada rejected: empty; back to fetch"):
+        with pytest.raises(AirflowFailException, match="ada rejected: empty; back to fetch"):
             again()
     assert kinds(record) == ["asked", "approval"]
     line = record.last("approval", "look")
@@ -114,11 +116,11 @@ def test_an_approval_of_what_changed_before_the_task_came_back_is_asked_again(
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        ({"choice": "Reject", "comment": "  "}, "Ada rejected without a comment that says why"),
-        ({"choice": "Reject", "comment": None}, "Ada rejected without a comment that says why"),
+        ({"choice": "Reject", "comment": "  "}, "ada rejected without a comment that says why"),
+        ({"choice": "Reject", "comment": None}, "ada rejected without a comment that says why"),
         ({"choice": "Perhaps"}, "it is neither an approval nor a rejection"),
         ({"choice": "Approve", "user": None}, "it does not say whose it is"),
-        ({"choice": "Approve", "user": {"id": "8", "name": "7"}}, "8 may not answer here, but 7"),
+        ({"choice": "Approve", "user": BOB}, "bob may not answer here, but ada"),
     ],
 )
 def test_what_does_not_count_is_recorded_unsigned_and_asked_again(

@@ -8,8 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from proctor.cli import app
+from proctor.site import profile
 from proctor.site.home import Home, HomeError
 from proctor.site.profile import Profile, ProfileErrors, read_profile
+from proctor.site.settings import user_name
 
 DIGEST = "sha256:" + "a1" * 32
 
@@ -42,7 +44,8 @@ users: {{ada: user, "bob@example.org": viewer}}
     assert made.roots == ("/data/coco", "/data/models")
     assert made.mounts == {"data_path": "/data/scans", "parameters_file": "/data/parameters.yaml"}
     assert made.images == {"theirs/prep:0.0.1": f"prep@{DIGEST}"}
-    assert made.users == {"ada": "user", "bob@example.org": "viewer"}
+    assert made.users == {"ada": "operator", "bob@example.org": "viewer"}  # user: an older name
+    assert (made.auth, made.port, made.address) == ("simple", 0, "")
 
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "{}\n"])
@@ -85,7 +88,7 @@ mounts: {}
         "site.yaml:10:10: 'prep' names no image of this machine by its digest; write "
         "name@sha256:... with what `docker image inspect --format '{{.Id}}' name` tells",
         "site.yaml:11:1: unknown key 'volumes' in a site's profile; "
-        "known: coordinator, images, mounts, roots, sites, users",
+        "known: address, auth, coordinator, images, mounts, port, roots, sites, users",
         "site.yaml:12:1: the key 'mounts' is here twice, first in line 3; remove one of them",
     ]
 
@@ -97,13 +100,53 @@ mounts: {}
         ("roots: [", "this is no YAML"),
         ("mounts: [a]\n", "1:9: 'mounts' must be a mapping, this is a list"),
         ("roots: [!tag /data]\n", "unknown tag '!tag'"),
-        ("users: {ada: root}\n", "1:14: 'root' is no role; write viewer, user, op or admin"),
+        (
+            "users: {ada: root}\n",
+            "1:14: 'root' is no role; write viewer, approver, operator or admin",
+        ),
+        ("users: {ada: op}\n", "1:14: 'op' is a role no more; write operator, or admin for"),
+        ("users: {ada: approver}\n", "1:14: nobody can be an approver without `auth: fab`; write"),
+        ("auth: fab\nusers: {ada: viewer, Ada: viewer}\n", "2:22: 'Ada' and 'ada' are one user"),
+        ("auth: ldap\n", "1:7: 'ldap' is no way to log in; write simple or fab"),
+        ("port: 70000\n", "1:7: 'port' must be at most 65535, this is 70000"),
+        ("address: https://a.example\n", "1:1: an instance that others reach needs `auth: fab`"),
+        ("auth: fab\naddress: http://a.example\n", "2:10: 'http://a.example' is no address"),
+        ("auth: fab\naddress: https://a.example/x\n", "'https://a.example/x' is no address"),
         ("users: {'ada:admin,eve': user}\n", "'ada:admin,eve' is no user's name"),
         ("\0", "it holds a zero byte"),
     ],
 )
 def test_what_is_no_profile(tmp_path: Path, text: str, words: str) -> None:
     assert words in "\n".join(problems_of(tmp_path, text))
+
+
+def test_a_profile_for_a_shared_server(tmp_path: Path) -> None:
+    made = profile_of(
+        tmp_path,
+        """
+auth: fab
+users: {ada: approver, bob: operator, vera: viewer, root2: admin}
+port: 8080
+address: https://proctor.example.org:8443
+""",
+    )
+    assert (made.auth, made.port) == ("fab", 8080)
+    assert made.address == "https://proctor.example.org:8443"
+    assert made.users["ada"] == "approver"
+
+
+def test_without_the_extra_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "FAB_PACKAGE", "no-such-package")
+    (found,) = problems_of(tmp_path, "auth: fab\n")
+    assert found.endswith('1:7: no-such-package is not installed; pip install "proctor[fab]"')
+
+
+def test_nobody_else_is_the_owner_in_other_letters(tmp_path: Path) -> None:
+    name = user_name().swapcase()
+    (found,) = problems_of(tmp_path, f"auth: fab\nusers: {{{name}: viewer}}\n")
+    assert "are one user, as capitals do not count; rename one of them" in found
 
 
 def test_a_folder_under_its_name(tmp_path: Path) -> None:

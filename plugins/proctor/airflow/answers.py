@@ -21,34 +21,34 @@ _DECISIONS = {APPROVE: "approved", REJECT: "rejected"}
 _VIA = {"cli-yes": "--yes", "ui": "in the UI"}
 
 
-def answer_of(event: Mapping[str, Any], gate: str) -> tuple[dict[str, Any], str]:
-    """What Airflow says was answered, in the shape of an Approval, and the id of who did."""
+def answer_of(event: Mapping[str, Any], gate: str) -> dict[str, Any]:
+    """What Airflow says was answered, in the shape of an Approval.
+
+    ``by`` is the user's name, which both auth managers keep unique; an id is FAB's own number.
+    """
     form = event.get("params_input")
     given = form if isinstance(form, Mapping) else {}
-    user = event.get("responded_by_user") or {}
-    id = str(user.get("id") or "")
     chosen = event.get("chosen_options") or []
-    answer = {
+    return {
         "gate": gate,
         "decision": _DECISIONS.get(str(chosen[0]), "") if len(chosen) == 1 else "",
-        "by": str(user.get("name") or id),
+        "by": str((event.get("responded_by_user") or {}).get("name") or ""),
         "at": event["responded_at"].isoformat(timespec="milliseconds"),
         "answered_via": "ui",
         "evidence_reviewed": given.get("evidence_reviewed") is True,
         "comment": str(given.get("comment") or ""),
     }
-    return answer, id
 
 
-def why_uncounted(gate: Gate, answer: Mapping[str, Any], user: str, shown: str) -> str:
+def why_uncounted(gate: Gate, answer: Mapping[str, Any], shown: str) -> str:
     """Why an answer is none, in words without a full stop; "" where it counts.
 
-    ``user``: the id of who gave it. ``shown``: the digest of the evidence as it is now.
+    ``shown``: the digest of the evidence as it is now.
     """
-    if not user:
+    if not answer["by"]:
         return "it does not say whose it is"
-    if gate.approvers and user not in gate.approvers:
-        return f"{user} may not answer here, but {', '.join(gate.approvers)}"
+    if gate.approvers and answer["by"] not in gate.approvers:
+        return f"{answer['by']} may not answer here, but {', '.join(gate.approvers)}"
     if answer["evidence_digest"] != shown:
         return "the evidence changed while the question was open"
     if not answer["decision"]:

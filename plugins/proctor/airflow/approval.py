@@ -131,11 +131,11 @@ class ApprovalGate(HITLOperator):
             message = "nobody answered in time, which approves nothing; clear the gate to ask again"
             self._append(run, "refused", asked.attempt, {"message": message, "reason": "timeout"})
             raise AirflowFailException(message)
-        answer, user = answer_of(event, self.step_id)
+        answer = answer_of(event, self.step_id)
         answer["evidence_digest"] = str(asked.data.get("evidence_digest"))
         if take_unattended(run.record, self.step_id):
             answer |= {"answered_via": "cli-yes", "evidence_reviewed": False}
-        if why := why_uncounted(self.gate, answer, user, self._evidence(run)[0]):
+        if why := why_uncounted(self.gate, answer, self._evidence(run)[0]):
             self._append(run, "uncounted", asked.attempt, {"answer": answer, "message": why})
             self.log.warning("the answer does not count: %s; the question is asked anew", why)
             return False

@@ -127,6 +127,13 @@ class AirflowClient:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task}/-1/hitlDetails"
         self._send("PATCH", path, json={"chosen_options": [option], "params_input": dict(form)})
 
+    def set_password(self, user: str, password: str) -> bool:
+        """Give a user of the FAB auth manager another password; whether it knows that user."""
+        path = f"/users/{quote(user, safe='')}?update_mask=password"
+        body = {"password": password}
+        answer = self._send("PATCH", path, ok=(200, 404), root="/auth/fab/v1", json=body)
+        return answer.status_code == 200
+
     def dag(self, dag_id: str) -> dict[str, Any]:
         """A DAG's details."""
         return dict(self._send("GET", f"/dags/{dag_id}/details").json())
@@ -167,13 +174,18 @@ class AirflowClient:
                 return
 
     def _send(
-        self, method: str, path: str, ok: tuple[int, ...] = (), **kwargs: Any
+        self,
+        method: str,
+        path: str,
+        ok: tuple[int, ...] = (),
+        root: str = "/api/v2",
+        **kwargs: Any,
     ) -> httpx.Response:
         try:
-            answer = self._http.request(method, f"/api/v2{path}", **kwargs)
+            answer = self._http.request(method, root + path, **kwargs)
             if answer.status_code == 401:
                 self._login()
-                answer = self._http.request(method, f"/api/v2{path}", **kwargs)
+                answer = self._http.request(method, root + path, **kwargs)
         except httpx.HTTPError as error:
             raise AirflowUnavailable(f"Airflow's API does not answer: {error}") from error
         if answer.status_code not in (ok or (200, 201)):

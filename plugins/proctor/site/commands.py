@@ -356,13 +356,19 @@ def _explain_failures(console: Console, watched: WatchedRun) -> None:
 def _plain_errors(place: Home) -> Iterator[None]:
     from proctor.runtime.base import EngineError
     from proctor.site.client import AirflowUnavailable
-    from proctor.site.instance import ComponentFailed, InstanceBusy
+    from proctor.site.instance import ComponentFailed, InstanceBusy, PortTaken
     from proctor.site.postgres import PostgresFailed
     from proctor_steps.trouble import explain
 
     try:
         yield
-    except (AirflowUnavailable, ComponentFailed, InstanceBusy, PostgresFailed) as error:
+    except (
+        AirflowUnavailable,
+        ComponentFailed,
+        InstanceBusy,
+        PortTaken,
+        PostgresFailed,
+    ) as error:
         give_up(str(error))
     except EngineError as error:
         give_up(f"the engine failed: {error}")

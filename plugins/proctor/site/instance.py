@@ -25,9 +25,10 @@ from proctor.runtime.choose import make
 from proctor.site import door
 from proctor.site.client import AirflowClient, AirflowUnavailable
 from proctor.site.home import PROFILE_FILE, Home
-from proctor.site.ports import reserved_port
+from proctor.site.ports import PortTaken, reserved_port
 from proctor.site.postgres import Postgres, tune
 from proctor.site.processes import ComponentFailed, Components, end_leftovers
+from proctor.site.profile import fab_version
 from proctor.site.settings import Credentials, environment, roles, user_name, write_secret
 from proctor.site.watchdog import Watchdog
 from proctor.spec.errors import did_you_mean
@@ -51,6 +52,7 @@ class Instance:
     home: Home
     runtime: str
     url: str
+    """Its address in people's browsers: on loopback, or a proxy's."""
     client: AirflowClient
     postgres: Postgres
     components: Components
@@ -101,17 +103,26 @@ def new_login_link(home: Home, user: str) -> str:
     Raises:
         LookupError: none runs, or nobody of that name may log in.
     """
+    check_user(home, user)
+    try:
+        url = json.loads((home.path / "airflow" / "url.json").read_text())["url"]
+    except (OSError, ValueError) as error:
+        raise LookupError(f"no proctor runs on {home.path}; start one with: proctor up") from error
+    return _login_link(home, url, user)
+
+
+def check_user(home: Home, user: str) -> None:
+    """Whether the profile lets somebody of that name in.
+
+    Raises:
+        LookupError: it does not.
+    """
     known = roles(home)
     if user not in known:
         raise LookupError(
             f"{user!r} may not log in here; {did_you_mean(user, known)} Add who is missing to "
             f"`users` in {home.path / PROFILE_FILE}"
         )
-    try:
-        url = json.loads((home.path / "airflow" / "url.json").read_text())["url"]
-    except (OSError, ValueError) as error:
-        raise LookupError(f"no proctor runs on {home.path}; start one with: proctor up") from error
-    return _login_link(home, url, user)
 
 
 def _login_link(home: Home, url: str, user: str) -> str:
@@ -128,13 +139,15 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
 
     Raises:
         InstanceBusy: another launcher holds this home.
+        PortTaken: the profile names a port that another program has.
         AirflowUnavailable, ComponentFailed: it does not come up; the message names a log.
     """
     home.create()
     _check_home(home)
+    profile = home.profile()
     if problem := door.door_problem(home):
         raise ComponentFailed(f"sites cannot report here: {problem}")
-    with only_launcher(home), reserved_port() as port:
+    with only_launcher(home), reserved_port(profile.port) as port:
         airflow = home.path / "airflow"
         if ended := end_leftovers(airflow):
             print(f"ended what an earlier launcher left: {', '.join(ended)}", file=say)
@@ -149,11 +162,12 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
             database = postgres.addresses()[0]
             _migrate(airflow, settings, database)
             changes.install(database)
-            components = Components(airflow, settings, _beside(home))
+            components = Components(airflow, settings, _beside(home), proxied=bool(profile.address))
             components.start()
             os.environ.update({k: v for k, v in settings.items() if k.startswith("PROCTOR_")})
-            url = f"http://127.0.0.1:{port}"
-            client = AirflowClient(url, user_name(), Credentials.of(home).password)
+            own = f"http://127.0.0.1:{port}"
+            url = profile.address or own
+            client = AirflowClient(own, user_name(), Credentials.of(home).password)
             listener = changes.Changes(database, changes.TASKS)
             watchdog = Watchdog(client.silent)
             instance = Instance(
@@ -164,7 +178,8 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
                 lambda: _all_alive(instance),
                 lambda: client.ensure_pool(POOL, slots()),
             )
-            write_secret(airflow / "url.json", json.dumps({"url": url, "pid": os.getpid()}))
+            told = {"url": url, "own": own, "pid": os.getpid()}
+            write_secret(airflow / "url.json", json.dumps(told))
             yield instance
         finally:
             # A second Ctrl-C must not leave half of it running.
@@ -235,12 +250,15 @@ def only_launcher(home: Home) -> Iterator[None]:
 
 
 def _migrate(airflow: Path, settings: dict[str, str], database: str) -> None:
-    """Bring the database to this Airflow's version; skipped where that was done before."""
+    """Bring the database to this Airflow's version; skipped where that was done before.
+
+    Tables of logins are the FAB provider's, where it is installed.
+    """
     import airflow as installed
 
     marker = airflow / "migrated"
     ours = settings.get("AIRFLOW__DATABASE__EXTERNAL_DB_MANAGERS", "")
-    wanted = f"{installed.__version__} {_database_of(airflow)}"
+    wanted = f"{installed.__version__} fab {fab_version()} {_database_of(airflow)}"
     if ours:
         wanted += f" {ours} {','.join(MIGRATIONS)}"
     if marker.is_file() and marker.read_text() == wanted:
@@ -267,4 +285,4 @@ def _database_of(airflow: Path) -> str:
     return f"{file_sha256(control)[:8]} {control.stat().st_ctime_ns}"
 
 
-__all__ = ["ComponentFailed", "Instance", "InstanceBusy", "running"]
+__all__ = ["ComponentFailed", "Instance", "InstanceBusy", "PortTaken", "running"]

@@ -41,11 +41,15 @@ class ComponentFailed(Exception):
 
 @dataclass
 class Components:
-    """The running components of one home. ``more``: what runs beside Airflow's own."""
+    """The running components of one home.
+
+    ``more``: what runs beside Airflow's own. ``proxied``: a proxy on this host says who asks.
+    """
 
     folder: Path
     environment: Mapping[str, str]
     more: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    proxied: bool = False
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _restarts: dict[str, list[float]] = field(default_factory=dict)
 
@@ -106,6 +110,8 @@ class Components:
     def _start(self, name: str) -> None:
         words = (COMPONENTS | dict(self.more))[name]
         command = [sys.executable, "-m", "proctor.site.component", *words]
+        if name == "api-server" and self.proxied:
+            command.append("--proxy-headers")
         with self.log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
                 command,

@@ -5,7 +5,10 @@
     roots: [/data/coco]                    folders that file:// parameters may lie in
     mounts: {data_path: /data/scans}       logical mounts of specs, and what they are here
     images: {theirs/prep:1: prep@sha256:…}  images of specs, and what is run for them here
-    users: {ada: user}                     who may log in beside the owner, as what
+    auth: fab                              logins and rights for a shared server
+    users: {ada: approver}                 who may log in beside the owner, as what
+    port: 8080                             the API server's own; a free one by default
+    address: https://proctor.example.org   where people reach it, through a proxy
     coordinator: {url: …, token_file: …, pipelines: [prep]}   who is told how far runs are
     sites: {listen: …}                     this home is a coordinator: sites report to it
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +35,9 @@ from proctor.spec.fit import problem_of
 from proctor.spec.forms import Text
 from proctor.spec.nodes import Unreadable, compose, read_text
 
+FAB_PACKAGE = "apache-airflow-providers-fab"
+ROLES = ("viewer", "approver", "operator", "admin")
+ADDRESS = re.compile(r"https://[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?")
 USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 PINNED = re.compile(r"[a-z0-9][\w./:-]*@sha256:[0-9a-f]{64}")
 
@@ -53,25 +60,62 @@ def _pinned(text: str) -> str:
 
 
 def _role(text: str) -> str:
-    if text not in ("viewer", "user", "op", "admin"):
-        raise ValueError(f"{text!r} is no role|write viewer, user, op or admin")
+    """``user`` is what operators were called before there were approvers."""
+    if text == "op":
+        raise ValueError(
+            "'op' is a role no more|write operator, or admin for who edits pools, variables and "
+            "connections"
+        )
+    if text not in (*ROLES, "user"):
+        raise ValueError(f"{text!r} is no role|write {', '.join(ROLES[:-1])} or {ROLES[-1]}")
+    return "operator" if text == "user" else text
+
+
+def _auth(text: str) -> str:
+    if text not in ("simple", "fab"):
+        raise ValueError(f"{text!r} is no way to log in|write simple or fab")
+    if text == "fab" and not fab_version():
+        raise ValueError(f'{FAB_PACKAGE} is not installed|pip install "proctor[fab]"')
     return text
+
+
+def _address(text: str) -> str:
+    if not ADDRESS.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is no address of a proxy|write it as in https://proctor.example.org, "
+            "without a path"
+        )
+    return text
+
+
+def fab_version() -> str:
+    """The version of Airflow's FAB provider; "" where it is not installed."""
+    try:
+        return version(FAB_PACKAGE)
+    except PackageNotFoundError:
+        return ""
 
 
 PinnedImage = Annotated[Text, AfterValidator(_pinned)]
 Role = Annotated[Text, AfterValidator(_role)]
+Auth = Annotated[Text, AfterValidator(_auth)]
+Address = Annotated[Text, AfterValidator(_address)]
 
 
 class Profile(ProfileModel):
     """The profile. ``mounts``: logical mount -> path. ``images``: image of a spec -> local one.
 
-    ``users``: name -> role, as Airflow has them.
+    ``users``: name -> one of ROLES. ``auth``: Airflow's auth manager. ``port``: 0 for a free one.
+    ``address``: what people's browsers call the instance, where that is not loopback.
     """
 
     roots: tuple[HostPath, ...] = ()
     mounts: dict[str, HostPath] = Field(default_factory=dict)
     images: dict[str, PinnedImage] = Field(default_factory=dict)
     users: dict[str, Role] = Field(default_factory=dict)
+    auth: Auth = "simple"
+    port: int = Field(0, ge=0, le=65535)
+    address: Address = ""
     coordinator: CoordinatorAddress | None = None
     sites: Sites | None = None
 
@@ -100,7 +144,8 @@ def _profile(read: Document) -> Profile:
     if not isinstance(read.data, dict):
         message = f"a site's profile is a mapping of {', '.join(Profile.model_fields)}"
         raise ProfileErrors([*problems, Problem(read.where(()), message, "see docs/operating.md")])
-    problems += [*_names(read, read.data), *misfits(read, read.data)]
+    problems += [*_names(read, read.data), *_logins(read, read.data)]
+    problems += misfits(read, read.data)
     try:
         profile = Profile.model_validate(read.data)
     except ValidationError as error:
@@ -131,6 +176,30 @@ def _names(read: Document, data: Mapping[str, object]) -> Iterator[Problem]:
         elif own_image(name) is not None:
             remedy = "remove it; `make images` builds it from this version's code"
             yield Problem(at, f"{name!r} is Proctor's own and cannot be another image", remedy)
+
+
+def _logins(read: Document, data: Mapping[str, object]) -> Iterator[Problem]:
+    """What only FAB can do, where the simple auth manager was chosen; names that FAB confuses."""
+    from proctor.site.settings import user_name
+
+    users = data.get("users")
+    given = users if isinstance(users, dict) else {}
+    if data.get("auth") == "fab":
+        seen = {user_name().lower(): user_name()}
+        for name in map(str, given):
+            other = seen.setdefault(name.lower(), name)
+            if other != name:
+                message = f"{name!r} and {other!r} are one user, as capitals do not count"
+                yield Problem(read.where_key(("users", name)), message, "rename one of them")
+        return
+    for name, role in given.items():
+        if role == "approver":
+            message = "nobody can be an approver without `auth: fab`"
+            remedy = "write that, too, or make it viewer or operator"
+            yield Problem(read.where(("users", name)), message, remedy)
+    if "address" in data:
+        message = "an instance that others reach needs `auth: fab`"
+        yield Problem(read.where_key(("address",)), message, "write that, too")
 
 
 def _keys(data: Mapping[str, object], key: str) -> list[str]:

@@ -245,12 +245,13 @@ class WatchedRun:
                 why += f"the last answer did not count: {line.data.get('message')}; "
         if others := self._others_answer(gate):
             home = self.instance.home
-            can = [name for name in others if name in roles(home)]
+            known = roles(home)
+            can = [name for name in others if known.get(name, "viewer") != "viewer"]
             who = f"{gate} waits for an answer of {', '.join(others)}"
             how = (
                 f"proctor login --home {home.path} --user {can[0]}"
                 if can
-                else (f"none of them can log in; add one to `users` in {home.path / PROFILE_FILE}")
+                else (f"none of them may answer; see to `users` in {home.path / PROFILE_FILE}")
             )
             return [f"{why}{who}: {how}"]
         return [f"{why}{gate} waits for an answer: {self.instance.login_link()}"]

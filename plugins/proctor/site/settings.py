@@ -9,6 +9,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.fernet import Fernet
 
@@ -23,6 +24,9 @@ from proctor.site.home import (
     Home,
 )
 
+if TYPE_CHECKING:
+    from proctor.site.profile import Profile
+
 # Passed on to the components; nothing else of the launcher's environment is.
 _INHERITED = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ"),
@@ -30,6 +34,9 @@ _INHERITED = (
 )
 # Makes and migrates the tables of a coordinator, with Airflow's own.
 SITES_TABLES = "proctor.airflow.site_tables.SitesTables"
+
+# What a role of the profile is with Airflow's simple auth manager, which has no approvers.
+SIMPLE_ROLES = {"viewer": "viewer", "operator": "user", "admin": "admin"}
 
 
 def user_name() -> str:
@@ -90,13 +97,38 @@ def write_secret(path: Path, text: str) -> None:
     scratch.replace(path)
 
 
+def _simple(home: Home, credentials: Credentials) -> dict[str, str]:
+    """Airflow's own auth manager, for one person and whom she lets in."""
+    passwords = home.path / "airflow" / "passwords.json"
+    users = roles(home)
+    write_secret(passwords, json.dumps({name: credentials.password_of(name) for name in users}))
+    return {
+        "CORE__AUTH_MANAGER": (
+            "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
+        ),
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
+            f"{name}:{SIMPLE_ROLES[role]}" for name, role in users.items()
+        ),
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+    }
+
+
+def _fab(profile: Profile) -> dict[str, str]:
+    """The one for a shared server (ui/logins.py)."""
+    return {
+        "CORE__AUTH_MANAGER": "proctor.ui.logins.ProctorAuthManager",
+        # How long a right that was taken away may still be used.
+        "FAB__CACHE_TTL": "5",
+        "FAB__COOKIE_SAMESITE": "Strict",
+        "FAB__COOKIE_SECURE": str(bool(profile.address)),
+    }
+
+
 def environment(home: Home, runtime: str, port: int, databases: tuple[str, str]) -> dict[str, str]:
     """The environment of every component."""
     credentials = Credentials.of(home)
     airflow = home.path / "airflow"
-    passwords = airflow / "passwords.json"
-    users = roles(home)
-    write_secret(passwords, json.dumps({name: credentials.password_of(name) for name in users}))
+    profile = home.profile()
     (airflow / "plugins").mkdir(exist_ok=True)
     settings = {
         "CORE__DAGS_FOLDER": str(shipped("dags")),
@@ -106,17 +138,13 @@ def environment(home: Home, runtime: str, port: int, databases: tuple[str, str])
         "CORE__PARALLELISM": "4",
         "CORE__MAX_ACTIVE_TASKS_PER_DAG": "16",
         "CORE__FERNET_KEY": credentials.fernet_key,
-        "CORE__AUTH_MANAGER": (
-            "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
-        ),
-        "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{u}:{r}" for u, r in users.items()),
-        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        **(_fab(profile) if profile.auth == "fab" else _simple(home, credentials)),
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "DATABASE__SQL_ALCHEMY_CONN": databases[0],
         "DATABASE__SQL_ALCHEMY_CONN_ASYNC": databases[1],
         "API__HOST": "127.0.0.1",
         "API__PORT": str(port),
-        "API__BASE_URL": f"http://127.0.0.1:{port}",
+        "API__BASE_URL": profile.address or f"http://127.0.0.1:{port}",
         "API__SECRET_KEY": credentials.api_secret,
         "API__WORKERS": "1",
         "API_AUTH__JWT_SECRET": credentials.jwt_secret,

@@ -21,7 +21,7 @@ from proctor.plan.model import Gate
 from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.artifacts import ArtifactError, LocalArtifacts
 from proctor.site.settings import roles
-from proctor.ui.login import PAGE, SCRIPT, take_nonce
+from proctor.ui.login import PAGE, SCRIPT, take_nonce, token_of
 from proctor.ui.pages import HEADERS, evidence_page, message_page, no_report_page, respond
 from proctor.ui.record import add_record, record_of
 from proctor.ui.results import add_results
@@ -112,22 +112,21 @@ def launch_script() -> Response:
 def launch_take(nonce: Annotated[str, Body(embed=True, max_length=200)]) -> JSONResponse:
     """Exchange the nonce for Airflow's session cookie, once."""
     home = instance.home()
-    user = take_nonce(home.path / "keys", nonce)
-    if not user:
+    name = take_nonce(home.path / "keys", nonce)
+    role = roles(home).get(name)
+    if not role:
         raise HTTPException(403, "this link was used already, or is too old")
     answer = JSONResponse({"ok": True})
     # HttpOnly is what Airflow's own page expects not to be: it only reads the cookie's presence.
     answer.set_cookie(
-        COOKIE_NAME_JWT_TOKEN, _token(user), httponly=True, samesite="strict", path="/"
+        COOKIE_NAME_JWT_TOKEN,
+        token_of(get_auth_manager(), name, role),
+        httponly=True,
+        samesite="strict",
+        secure=bool(home.profile().address),
+        path="/",
     )
     return answer
-
-
-def _token(name: str) -> str:
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-
-    user = SimpleAuthManagerUser(username=name, role=roles(instance.home()).get(name))
-    return str(get_auth_manager().generate_jwt(user))
 
 
 def evidence(dag_id: str, run_id: str, task_id: str) -> HTMLResponse:

@@ -83,32 +83,32 @@ def _refused(user: Any, form: dict[str, Any], dag: str, run: str, gate: str) -> 
 
     Otherwise Airflow says what is wrong with it.
     """
-    home, id = instance.home(), str(user.get_id())
+    home, name = instance.home(), str(user.get_name())
     try:
         record = home.records.run(dag, run)
         planned = home.records.plan(record.header().plan_digest).step(gate).gate
         lines = [line for line in record.lines() if line.step == gate]
     except (RecordError, ValueError, KeyError):
         return False
-    if planned is None or (planned.approvers and id not in planned.approvers):
+    if planned is None or (planned.approvers and name not in planned.approvers):
         return False
     if not lines or lines[-1].kind not in ("asked", "uncounted") or not may_answer(user, dag):
         return False
     event = {
         "chosen_options": [REJECT],
         "params_input": form,
-        "responded_by_user": {"id": id, "name": user.get_name()},
+        "responded_by_user": {"name": name},
         "responded_at": datetime.now(UTC),
     }
     asked = next(line for line in reversed(lines) if line.kind == "asked")
     shown = str(asked.data.get("evidence_digest"))
-    answer = answer_of(event, gate)[0] | {"evidence_digest": shown}
+    answer = answer_of(event, gate) | {"evidence_digest": shown}
     record.append(
         "uncounted",
         step=gate,
         attempt=asked.attempt,
         plan_digest=asked.plan_digest,
-        data={"answer": answer, "message": why_uncounted(planned, answer, id, shown)},
+        data={"answer": answer, "message": why_uncounted(planned, answer, shown)},
     )
     refresh_summary(home, record)
     return True

@@ -120,7 +120,7 @@ def _question(record: RunRecord, step: PlanStep, gate: Gate, lines: list[Line], 
     asked = next(line for line in reversed(lines) if line.kind == "asked")
     before = [line for line in lines if line.kind in ("approval", "uncounted")]
     uncounted = before[-1].data.get("message") if before and before[-1].kind == "uncounted" else ""
-    mine = not gate.approvers or str(user.get_id()) in gate.approvers
+    mine = not gate.approvers or str(user.get_name()) in gate.approvers
     who = ", ".join(gate.approvers) or "whoever may answer questions of this pipeline"
     may = mine and may_answer(user, record.pipeline)
     task = (record.pipeline, record.run, "tasks", step.id)
