@@ -1,0 +1,30 @@
+"""Role by action, tried over REST: the table that docs/security.md shows."""
+
+from __future__ import annotations
+
+import pytest
+from rights_table import ROLES, ROWS, Row, Stage, hitl
+
+from conftest import Person
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.action)
+def test_each_role_may_do_what_the_table_says(row: Row, stage: Stage, person: Person) -> None:
+    for role in ROLES:
+        answered = row.does(stage, person(role))
+        told = f"{role}: {answered.status_code} {answered.text[:300]}"
+        if row.allows(role):
+            assert answered.status_code in (200, 201, 204), told
+            if row.spends:
+                stage.spend_gate()
+        else:
+            assert answered.status_code == 403, told
+
+
+def test_who_is_named_answers(stage: Stage, person: Person) -> None:
+    body = {"chosen_options": ["Approve"], "params_input": {"evidence_reviewed": True}}
+    assert person("abe").patch(hitl(stage.named), json=body).status_code == 403
+    assert person("ada").patch(hitl(stage.named), json=body).status_code == 200
+    assert stage.named.ended() == "success"
+    (approval,) = stage.named.summary()["approvals"]
+    assert (approval["by"], approval["evidence_reviewed"]) == ("ada", True)
