@@ -136,6 +136,8 @@ class Member:
         return outbox_of(self.home, to)
 
     def send(self) -> None:
+        """As a launcher does that begins, looks, and ends."""
+        self.reporter = Reporter(self.home)
         assert self.reporter.finish() == []
         assert self.outbox.unsent() == []
 
