@@ -105,6 +105,25 @@ def test_reports_arrive_in_order_and_are_not_sent_again(
     assert [body.encode() for body in kept] == [site.outbox.body(n) for n in range(1, 7)]
 
 
+def test_what_is_written_just_before_the_end_is_sent_too(
+    site: Courier, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, under_way = Sender.send, threading.Event()
+
+    def slow(sender: Sender, body: bytes, sequence: int) -> None:
+        under_way.set()
+        time.sleep(0.5)
+        real(sender, body, sequence)
+
+    monkeypatch.setattr(Sender, "send", slow)
+    site.outbox.add(report(1), "prep/r")
+    site.wake()
+    under_way.wait(10)
+    site.outbox.add(report(2), "prep/r")
+    site.finish(20)
+    assert received(coordinator) == [1, 2]
+
+
 def test_an_outage_is_told_once_and_nothing_is_lost(
     site: Courier, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

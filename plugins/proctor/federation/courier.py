@@ -69,7 +69,8 @@ class Courier:
                 self._slow_down(Refused(told or str(error)))
             except Exception as error:  # this thread must not end; what it says may hold a secret
                 self._slow_down(Refused(f"sending failed ({type(error).__name__})"))
-            if self._stopping:
+            # What was written down just before the end is looked for once more.
+            if self._stopping and not self._wake.is_set():
                 return
             self._wake.wait(self._pause or None)
             self._wake.clear()
