@@ -123,10 +123,12 @@ def test_a_revoked_site_is_refused_while_all_runs(committee: Committee) -> None:
 
 def test_a_door_that_died_is_opened_again(committee: Committee) -> None:
     site = member(committee, "site-f")
-    committee.instance.components._running["sites-door"].kill()
+    door = committee.instance.components._running["sites-door"]
+    door.kill()
+    door.wait(10)
     has(site.record, "fetch", "succeeded")
-    said = site.reporter.finish()
-    assert "cannot be reached" in said[0] and "1 report waits for the coordinator" in said[1]
+    first, *_, last = site.reporter.finish()
+    assert "cannot be reached" in first and "1 report waits for the coordinator" in last
     until(lambda: "sites-door" in committee.instance.supervise())
     wait_for_door(committee.url, committee.tls)
     Member(site.home, site.record, Reporter(site.home)).send()
