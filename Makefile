@@ -56,9 +56,10 @@ test-fast: check
 
 # Each worker has an instance of Airflow of its own; the others kill, look at the engine or measure,
 # and run one after the other.
+BESIDE := tests/unit tests/airflow tests/rights tests/browser/test_own_pages.py tests/browser/test_sites_page.py
 test: check
-	$(BIN)/pytest tests/unit tests/airflow -n auto --dist loadfile
-	$(BIN)/pytest tests --ignore tests/unit --ignore tests/airflow
+	$(BIN)/pytest $(BESIDE) -n auto --dist loadfile
+	$(BIN)/pytest tests $(addprefix --ignore=,$(BESIDE))
 
 # Not part of any test: figures belong to a machine that does nothing else.
 bench: $(READY_DEV)
