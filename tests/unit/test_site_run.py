@@ -6,8 +6,10 @@ import os
 import shutil
 import socket
 import stat
+import tempfile
 import time
 from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +71,17 @@ class Engine:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with raw data; the engine is a friendly one."""
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with raw data, of a short name: PostgreSQL's socket will lie in it."""
+    tmp_path = Path(tempfile.mkdtemp(prefix="proctor-site-"))
     (tmp_path / "scans" / "A").mkdir(parents=True)
     (tmp_path / "scans" / "A" / "one.dcm").write_text("scan")
     for path in (tmp_path, tmp_path / "scans", tmp_path / "scans" / "A"):
         path.chmod(0o755)
     (tmp_path / "scans" / "A" / "one.dcm").chmod(0o644)
     monkeypatch.setattr(preflight, "_file_system", lambda path: "ext4")
-    return tmp_path
+    yield tmp_path
+    shutil.rmtree(tmp_path)
 
 
 @pytest.fixture
