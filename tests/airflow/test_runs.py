@@ -58,13 +58,24 @@ def test_a_pipeline_runs_and_leaves_out_what_its_parameters_leave_out(site: Site
 
 
 def test_a_matrix_of_which_nothing_was_chosen(site: Site) -> None:
-    """What gathers it runs all the same, without that input."""
-    run = site.start("nothing", chain("nothing").replace("default: [A, B]", "default: []"))
+    """What stands behind it alone is left out, too; with another input, a step runs without it."""
+    spec = (
+        chain("nothing").replace("default: [A, B]", "default: []")
+        + """
+      - id: both
+        image: proctor/steps
+        command: report html
+        inputs: {runs: measure.logs, dataset: fetch.dataset}
+        outputs: {report: directory}
+"""
+    )
+    run = site.start("nothing", spec)
     assert run.ended() == "success"
-    assert {run.tasks()[f"measure.{cell}"] for cell in "AB"} == {"skipped"}
+    tasks = run.tasks()
+    assert {tasks[id] for id in ("measure.A", "measure.B", "report")} == {"skipped"}
     started = [r for r in site.fake.starts() if r["run"] == run.record.run]
-    assert [r["step"] for r in started] == ["fetch", "report"]
-    assert started[-1]["inputs"] == []
+    assert [r["step"] for r in started] == ["fetch", "both"]
+    assert [each["name"] for each in started[-1]["inputs"]] == ["dataset"]
     assert run.summary()["state"] == "succeeded"
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rights_table import ROLES, ROWS, Row, Stage, hitl
-
-from conftest import Person
+from rights_table import ROLES, ROWS, Person, Row, Stage, hitl
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.action)
