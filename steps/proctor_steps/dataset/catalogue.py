@@ -74,13 +74,9 @@ def _repeated(subjects: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
 
 def _page(made: dict[str, Any]) -> str:
     # Loaded when needed: templates take their time.
-    from jinja2 import Environment
+    from proctor_steps.report.page import filled
 
-    folder = Path(__file__).parent
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    style = (folder.parent / "report" / "page.css").read_text(encoding="utf-8")
-    template = environment.from_string((folder / "catalogue.html.j2").read_text(encoding="utf-8"))
-    return template.render(made=made, style=style)
+    return filled(Path(__file__).with_name("catalogue.html.j2"), made=made)
 
 
 STAGE = Stage(

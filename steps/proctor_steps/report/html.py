@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import Field
 
@@ -20,6 +19,7 @@ from proctor_steps import contract, rounds
 from proctor_steps.contract import Approval, Finding
 from proctor_steps.report import charts, pictures, verdict
 from proctor_steps.report.evidence import Evidence, Run, Score, examples, gather
+from proctor_steps.report.page import filled
 from proctor_steps.report.verdict import Verdict
 from proctor_steps.stage import DataError, Stage, StageParams, StepIO
 
@@ -63,20 +63,15 @@ def run(params: Params, io: StepIO) -> None:
 
 
 def render(params: Params, made: contract.Contract, found: Evidence, judged: Verdict) -> str:
-    """The page. Whatever comes from a spec, a log or a file name is escaped by the template."""
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(here),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        duration=charts.duration, percent=verdict.percent, figure=figure, spoken=verdict.words
-    )
-    return environment.get_template("page.html.j2").render(
-        style=Markup((here / "page.css").read_text(encoding="utf-8")),  # noqa: S704 (our own file)
+    """The page."""
+    return filled(
+        Path(__file__).with_name("page.html.j2"),
+        {
+            "duration": charts.duration,
+            "percent": verdict.percent,
+            "figure": figure,
+            "spoken": verdict.words,
+        },
         title=params.title or made.pipeline,
         params=params,
         contract=made,

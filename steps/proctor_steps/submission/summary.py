@@ -159,25 +159,11 @@ def as_csv(summary: Summary) -> str:
 
 def as_html(summary: Summary) -> str:
     """One page that loads nothing and runs no script."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
+    # Loaded when needed: templates take their time.
+    from proctor_steps.report.page import filled
 
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(here),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = (here.parent / "report" / "page.css").read_text(encoding="utf-8")
-    page = environment.get_template("summary.html.j2").render(
-        style=Markup(style),  # noqa: S704 (our own file)
-        summary=summary,
-        counted=_counted,
-        spoken=words,
-    )
-    return _sound(page)
+    template = Path(__file__).with_name("summary.html.j2")
+    return _sound(filled(template, summary=summary, counted=_counted, spoken=words))
 
 
 def _counted(count: Any, what: Any) -> str:

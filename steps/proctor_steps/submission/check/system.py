@@ -9,13 +9,6 @@ from proctor_steps.submission import system as description
 from proctor_steps.submission.check.finding import Finding
 from proctor_steps.submission.check.result import System
 
-# Of a system that is measured over a network, besides is_network itself.
-NETWORK_FIELDS = (
-    *("is_network", "network_type", "network_media", "network_rate", "nic_loadgen"),
-    *("number_nic_loadgen", "net_software_stack_loadgen", "network_protocol"),
-    *("number_connections", "nic_sut", "number_nic_sut", "net_software_stack_sut"),
-    "network_topology",
-)
 _MEANINGFUL = frozenset(description.FIELDS) - description.MAY_BE_EMPTY
 # The checker multiplies these two for its table of results, and ends where one is no number.
 _COUNTED = ("number_of_nodes", "accelerators_per_node")
@@ -39,7 +32,10 @@ def findings(system: System) -> Iterator[Finding]:
 
 
 def _fields(system: System, fields: Mapping[str, Any]) -> Iterator[Finding]:
-    wanted = (*description.FIELDS, *(NETWORK_FIELDS if fields.get("is_network") else ()))
+    wanted = (
+        *description.FIELDS,
+        *(description.NETWORK_FIELDS if fields.get("is_network") else ()),
+    )
     for name in wanted:
         if name not in fields:
             yield system.tell.rejected(
