@@ -35,7 +35,6 @@ def instance(chromium: str) -> Iterator[Instance]:
     """Airflow over a home with runs, one of them damaged; steps run on the fake runtime."""
     folder = Path(tempfile.mkdtemp(prefix="proctor-pages-"))
     folder.chmod(0o711)
-    before = dict(os.environ)
     home = Home(folder / "home")
     home.create()
     full_home(home.path, RUNS)
@@ -46,8 +45,6 @@ def instance(chromium: str) -> Iterator[Instance]:
         with running(home, "fake", sys.stderr) as started:
             yield started
     finally:
-        os.environ.clear()
-        os.environ.update(before)
         shutil.rmtree(folder, ignore_errors=True)
 
 

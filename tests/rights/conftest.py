@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -26,7 +25,6 @@ from proctor.site.settings import user_name
 def site() -> Iterator[Site]:
     folder = Path(tempfile.mkdtemp(prefix="proctor-rights-"))
     folder.chmod(0o711)
-    before = dict(os.environ)
     home = Home(folder / "home")
     (folder / "specs").mkdir()
     home.create()
@@ -35,8 +33,6 @@ def site() -> Iterator[Site]:
         with running(home, "fake", sys.stderr) as instance:
             yield Site(instance, folder / "specs", FakeRuntime(home.path))
     finally:
-        os.environ.clear()
-        os.environ.update(before)
         shutil.rmtree(folder, ignore_errors=True)
 
 

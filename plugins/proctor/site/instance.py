@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -147,7 +147,11 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
     profile = home.profile()
     if problem := door.door_problem(home):
         raise ComponentFailed(f"sites cannot report here: {problem}")
-    with only_launcher(home), reserved_port(profile.port) as port:
+    with (
+        only_launcher(home),
+        reserved_port(profile.port) as port,
+        contextlib.ExitStack() as while_it_runs,
+    ):
         airflow = home.path / "airflow"
         if ended := end_leftovers(airflow):
             print(f"ended what an earlier launcher left: {', '.join(ended)}", file=say)
@@ -164,7 +168,9 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
             changes.install(database)
             components = Components(airflow, settings, _beside(home), proxied=bool(profile.address))
             components.start()
-            os.environ.update({k: v for k, v in settings.items() if k.startswith("PROCTOR_")})
+            while_it_runs.enter_context(
+                _in_environment({k: v for k, v in settings.items() if k.startswith("PROCTOR_")})
+            )
             own = f"http://127.0.0.1:{port}"
             url = profile.address or own
             client = AirflowClient(own, user_name(), Credentials.of(home).password)
@@ -194,6 +200,21 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
                         print(line, file=say)
             finally:
                 postgres.stop()
+
+
+@contextlib.contextmanager
+def _in_environment(ours: Mapping[str, str]) -> Iterator[None]:
+    """Code that tasks and launcher share reads these; after, they are as they were before."""
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _beside(home: Home) -> dict[str, tuple[str, ...]]:
