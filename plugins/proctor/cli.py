@@ -15,7 +15,7 @@ from proctor.site.coordinator_commands import register as register_coordinator
 from proctor.site.run_commands import register as register_runs
 from proctor.site.site_commands import register as register_site
 from proctor.site.user_commands import register as register_users
-from proctor_steps.cli import rounds_app, submission_app
+from proctor_steps.cli import policy_app, rounds_app, submission_app
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -40,6 +40,7 @@ register_users(app)
 register_runtime(app)
 app.add_typer(rounds_app, name="rounds")
 app.add_typer(submission_app, name="submission")
+app.add_typer(policy_app, name="policy")
 
 Spec = Annotated[str, typer.Argument(help="A spec's file, or the name of a shipped pipeline.")]
 Settings = Annotated[
@@ -170,6 +171,8 @@ def _tree(plan: Plan, values: dict[str, object]) -> Tree:
 
     tree = Tree(f"[bold]{escape(plan.pipeline)}[/bold]  {escape(plan.title)}", guide_style="dim")
     tree.add(f"plan {plan.digest[:12]}, {len(plan.steps)} steps")
+    if plan.purpose:
+        tree.add(f"purpose: {plan.purpose}")
     if plan.params or plan.build_params:
         branch = tree.add("parameters")
         for param in plan.params:

@@ -10,6 +10,7 @@ from proctor_steps.stage import Stage, main
 _MODULES = {
     "dataset fetch": "dataset.fetch",
     "dataset filter-coco": "dataset.filter_coco",
+    "dataset policy": "policy.usage",
     "dataset inventory": "dataset.inventory",
     "dataset catalogue": "dataset.catalogue",
     "model fetch": "model.fetch",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from proctor_steps.policy.commands import register as register_policy
 from proctor_steps.submission.check.commands import register as register_check
 from proctor_steps.submission.commands import register as register_submission
 
@@ -25,6 +26,10 @@ submission_app = typer.Typer(
     help="Submissions: the system's description, packages as one tree, the results.",
     no_args_is_help=True,
 )
+policy_app = typer.Typer(
+    help="What licences and policies of data permit for a purpose.", no_args_is_help=True
+)
+register_policy(policy_app)
 register_check(submission_app)
 register_submission(submission_app)
 

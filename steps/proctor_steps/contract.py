@@ -24,6 +24,8 @@ PROGRESS_FILE = "progress.json"
 RESULT_FILE = "result.json"
 # Of a step that says which subjects there are: in its output `subjects`, a JSON list of names.
 SUBJECTS_FILE = "subjects.json"
+# What a spec's data are used for (`purpose:`); proctor_steps.policy says what that means.
+Purpose = Literal["commercial-benchmark", "research", "clinical-research", "education"]
 CONTRACT_FORMAT = "proctor.contract/1"
 RESULT_FORMAT = "proctor.result/1"
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proctor_steps.dataset.coco import check_coco
-from proctor_steps.dataset.filter_coco import STAGE, allowed, names_sha256, select
+from proctor_steps.dataset.filter_coco import STAGE, names_sha256, select
+from proctor_steps.policy.mlperf import allowed
 from proctor_steps.stage import DataError
 
 URLS = {

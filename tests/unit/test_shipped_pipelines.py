@@ -9,7 +9,7 @@ import pytest
 from pydantic import JsonValue
 
 from proctor.plan.compile import load_plan
-from proctor.plan.model import Plan, PlanStep, resolve
+from proctor.plan.model import RUN_DATE, Plan, PlanStep, resolve
 from proctor.plan.params import check_params
 from proctor.shipped import find_spec, shipped
 from proctor.spec.load import load_pipeline
@@ -51,7 +51,7 @@ def test_no_warnings(name: str) -> None:
 @pytest.mark.parametrize(("plan", "step"), STEPS)
 def test_step_fits_its_stage(plan: Plan, step: PlanStep) -> None:
     stage = STAGES[" ".join(step.command)]()
-    values = check_params(plan, GIVEN[plan.pipeline])
+    values = check_params(plan, GIVEN[plan.pipeline]) | {RUN_DATE: "2026-01-15"}
     stage.params.model_validate(resolve(dict(step.params), values))
     assert {item.name for item in step.inputs} <= set(stage.inputs)
     assert {item.name for item in step.outputs} == set(stage.outputs)
@@ -77,6 +77,14 @@ def test_the_service_fits_its_stage() -> None:
     assert {item.name for item in service.inputs} == set(stage.inputs)
     assert resolve(service.image, values) in IMAGES
     assert service.ready == "/v2/health/ready"
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"site-inventory"}))
+def test_what_filters_is_told_the_purpose_and_the_day(name: str) -> None:
+    plan = PLANS[name]
+    assert plan.purpose == "commercial-benchmark"
+    params = {"purpose": "commercial-benchmark", "date": "${run.date}"}
+    assert plan.step("filter").params == params  # and so by MLPerf's rule, the default
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -147,7 +147,7 @@ class Recorded:
 
         ``services``: those that are up.
         """
-        step, params = self.step, self.record.params()
+        step, params = self.step, self.record.values()
         resolved = resolve(dict(step.params), params)
         assert isinstance(resolved, dict)  # noqa: S101 - a mapping resolves to a mapping
         image = str(resolve(step.image, params))

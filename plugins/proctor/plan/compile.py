@@ -69,7 +69,7 @@ FUNCTION_SECONDS = 300.0
 REVIEW_SECONDS = 5.0  # between two looks at the files of a review
 NEXT = "next-"  # and a step's id: what follows that one
 
-_FILLED_IN = re.compile(r"\$\{(params|matrix|submission)\.([A-Za-z_][A-Za-z0-9_]*)\}")
+_FILLED_IN = re.compile(r"\$\{(params|matrix|submission|run)\.([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def load_plan(path: Path, build_params: Mapping[str, JsonValue] | None = None) -> Plan:
@@ -104,6 +104,7 @@ def compile(pipeline: Pipeline, build_params: Mapping[str, JsonValue] | None = N
         pipeline=pipeline.pipeline,
         title=pipeline.title,
         description=pipeline.description,
+        purpose=pipeline.purpose,
         params=tuple(_param(n, p) for n, p in specs.items() if p.when == "run"),
         build_params=dict(sorted(values.items())),
         steps=steps,
@@ -639,6 +640,8 @@ class _Compiler:
                 return cell.values[match[2]]
             if match[1] == "submission":
                 return self.submission[match[2]]
+            if match[1] == "run":  # the date is known when it starts
+                return self.pipeline.purpose if match[2] == "purpose" else match[0]
             return self.build.get(match[2], match[0])
 
         whole = _FILLED_IN.fullmatch(text)

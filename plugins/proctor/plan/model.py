@@ -1,7 +1,8 @@
 """The Plan: what a run will do, as immutable data. Stored by digest and frozen per run.
 
 Values of ``build`` parameters and of matrix cells are already in it. Values of ``run`` parameters
-are not: where a string holds ``${params.NAME}`` it is filled in at the run by :func:`resolve`.
+are not: where a string holds ``${params.NAME}`` or ``${run.date}``, it is filled in at the run by
+:func:`resolve`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from proctor_steps.contract import canonical_json, digest
+from proctor_steps.contract import Purpose, canonical_json, digest
 
 PLAN_FORMAT = "proctor.plan/1"
 
 _PART = re.compile(r"~[0-9a-f]{16}\Z")
-_REFERENCE = re.compile(r"\$\{params\.([A-Za-z_][A-Za-z0-9_]*)\}")
+RUN_DATE = "run.date"  # among a run's values: no parameter has a dot in its name
+_REFERENCE = re.compile(r"\$\{(params\.[A-Za-z_][A-Za-z0-9_]*|run\.date)\}")
 
 
 class PlanModel(BaseModel):
@@ -258,13 +260,15 @@ class FanIn(PlanModel):
 class Plan(PlanModel):
     """A compiled pipeline. ``steps`` is sorted so that every step stands behind its upstreams.
 
-    ``subjects``: the step whose output ``subjects`` lists the subjects; "" where there are none.
+    ``purpose``: what the data are used for, where the spec says so. ``subjects``: the step whose
+    output ``subjects`` lists the subjects; "" where there are none.
     """
 
     format: Literal["proctor.plan/1"] = "proctor.plan/1"
     pipeline: str
     title: str = ""
     description: str = ""
+    purpose: Purpose | None = None
     params: tuple[Param, ...] = ()
     build_params: dict[str, JsonValue] = Field(default_factory=dict)
     steps: tuple[PlanStep, ...]
@@ -332,7 +336,9 @@ class Plan(PlanModel):
 
 
 def resolve(value: JsonValue, params: Mapping[str, JsonValue]) -> JsonValue:
-    """Fill ``${params.NAME}`` in. A string that is one reference alone takes the value's own type.
+    """Fill ``${params.NAME}`` in, and ``${run.date}``, which ``params`` has as ``RUN_DATE``.
+
+    A string that is one reference alone takes the value's own type.
 
     Raises:
         KeyError: a reference to a parameter that ``params`` lacks.
@@ -340,8 +346,8 @@ def resolve(value: JsonValue, params: Mapping[str, JsonValue]) -> JsonValue:
     if isinstance(value, str):
         whole = _REFERENCE.fullmatch(value)
         if whole:
-            return params[whole[1]]
-        return _REFERENCE.sub(lambda match: str(params[match[1]]), value)
+            return params[whole[1].removeprefix("params.")]
+        return _REFERENCE.sub(lambda m: str(params[m[1].removeprefix("params.")]), value)
     if isinstance(value, list):
         return [resolve(item, params) for item in value]
     if isinstance(value, dict):

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from pydantic import JsonValue, ValidationError
 
-from proctor.plan.model import Plan, whole_run
+from proctor.plan.model import RUN_DATE, Plan, whole_run
 from proctor.records.model import Line, LineKind
 from proctor_steps.contract import write_atomically
 
@@ -181,6 +181,14 @@ class RunRecord:
         """The run's resolved parameters."""
         params = self.header().data.get("params")
         return params if isinstance(params, dict) else {}
+
+    def values(self) -> dict[str, JsonValue]:
+        """What a plan's references are filled in with: the parameters, and the day it began.
+
+        The day is that of the whole run, in UTC: a step that is tried again the next day is asked
+        the same.
+        """
+        return {**self.params(), RUN_DATE: self.whole.header().at[:10]}
 
     def last(self, kind: LineKind, step: str) -> Line | None:
         """The newest line of a kind for a step."""

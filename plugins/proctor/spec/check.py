@@ -247,4 +247,5 @@ RULES = (
     check_params.references,
     check_params.matrices,
     check_submission.submission,
+    check_params.purpose,
 )

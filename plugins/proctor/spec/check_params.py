@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from pydantic import JsonValue
 
-from proctor.spec import check_submission, submission
+from proctor.spec import check_purpose, check_submission, submission
 from proctor.spec.context import Context
 from proctor.spec.document import DataPath
 from proctor.spec.errors import Problem, did_you_mean
@@ -91,12 +91,14 @@ def references(context: Context) -> Iterator[Problem]:
         axes = context.pipeline.steps[int(path[1])].matrix if of_step else {}
         for match in REFERENCE.finditer(text):
             kind, _, name = match[1].partition(".")
-            known = kind in ("params", "matrix", "submission")
+            known = kind in ("params", "matrix", "submission", "run")
             if not known or not name or not match[0].endswith("}"):
                 remedy = "write ${params.NAME}, ${matrix.AXIS} or ${submission.NAME}"
                 yield context.at(path, f"{match[0]!r} refers to nothing", remedy)
                 continue
-            if kind == "submission":
+            if kind == "run":
+                yield from check_purpose.reference(context, path, name)
+            elif kind == "submission":
                 yield from check_submission.reference(context, path, name)
             elif kind == "matrix" and name not in axes and path[1] not in context.broken.steps:
                 message = f"this step's matrix has no axis {name!r}"
@@ -110,6 +112,12 @@ def references(context: Context) -> Iterator[Problem]:
             elif kind == "params" and path[-1] == "title" and _of_a_run(context, name):
                 message = f"a title is settled with the plan; {name!r} is known at the run only"
                 yield context.at(path, message, "leave it out of the title")
+
+
+def purpose(context: Context) -> Iterator[Problem]:
+    """A stated purpose is one that a step checks."""
+    found = (match[1] for _, text in _texts(context) for match in REFERENCE.finditer(text))
+    yield from check_purpose.checked(context, found)
 
 
 def _of_a_run(context: Context, name: str) -> bool:

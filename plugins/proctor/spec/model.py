@@ -37,6 +37,7 @@ from proctor.spec.forms import (
     output_form,
     source_form,
 )
+from proctor_steps.contract import Purpose
 
 ParamType = Literal["string", "number", "integer", "boolean", "choice", "choices", "uri"]
 Reuse = Literal["across_runs", "within_run", "never"]
@@ -386,6 +387,7 @@ class Pipeline(SpecModel):
     title: Text = ""
     description: Text = ""
     params: dict[str, ParamSpec] = Field(default_factory=dict)
+    purpose: Purpose | None = None
     submission: Submission | None = None
     steps: tuple[Step, ...] = Field(min_length=1)
     services: dict[str, Service] = Field(default_factory=dict)

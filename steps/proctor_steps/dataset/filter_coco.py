@@ -1,64 +1,81 @@
 """``dataset filter-coco``: keep the COCO images whose licence MLPerf allows.
 
-The rule is that of the reference's create_safe_annotations.py: by the licence's URL, in the
-order of the annotation file (which is not that of the ids), images without boxes included. The
-annotation file takes the name that the scorers open; under another they would map sample indices
-into the unfiltered list.
+The rule is MLPerf's (policy/mlperf.py) or what the licences permit for the purpose: in the order of
+the annotation file (which is not that of the ids), images without boxes included. The annotation
+file takes the name that the scorers open; under another they would map sample indices into the
+unfiltered list.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, model_validator
 
-from proctor_steps.contract import write_atomically
+from proctor_steps.contract import Purpose, write_atomically
 from proctor_steps.dataset.coco import Coco, check_coco, load_json
-from proctor_steps.stage import DataError, Stage, StageParams, StepIO
+from proctor_steps.dataset.link import link_or_copy
+from proctor_steps.policy import licences as licence_terms
+from proctor_steps.policy import mlperf
+from proctor_steps.policy.answer import Answer, answer
+from proctor_steps.policy.clauses import Asked, blocking
+from proctor_steps.policy.folder import NAMES, beside
+from proctor_steps.policy.metadata import Terms
+from proctor_steps.policy.metadata import read as read_metadata
+from proctor_steps.policy.usage import FILE as USAGE_FILE
+from proctor_steps.policy.usage import UsageParams, decide
+from proctor_steps.stage import DataError, Stage, StepIO
 
 ANNOTATIONS = "instances_val2017.json"
 IMAGES = "val2017"
 _SHOWN = 20
-# What the URL of a licence has to hold, in lower case. "by-nd" has no closing slash in the
-# reference either; "by-nc-nd" does not hold "licenses/by-nd".
-MLPERF_LICENCES = (
-    "creativecommons.org/licenses/by/",
-    "creativecommons.org/licenses/by-sa/",
-    "creativecommons.org/licenses/by-nd",
-    "flickr.com/commons/usage",
-    "www.usa.gov",
-)
 
 
-class Params(StageParams):
+class Params(UsageParams):
     """Parameters of ``dataset filter-coco``."""
 
-    licences: Literal["mlperf", "all"] = Field(
-        default="mlperf", description="mlperf: those that MLPerf allows; all: no filter"
+    licences: Literal["mlperf", "purpose", "all"] = Field(
+        default="mlperf",
+        description="mlperf: those that MLPerf allows; purpose: those that permit it; all",
+    )
+    purpose: Purpose | Literal[""] = Field(
+        default="", description="what the data are used for: a spec gives ${run.purpose}"
     )
 
-
-def allowed(url: str) -> bool:
-    """Whether MLPerf's rule allows a licence, by its URL."""
-    return any(part in url.lower() for part in MLPERF_LICENCES)
+    @model_validator(mode="after")
+    def _has_purpose(self) -> Self:
+        if self.licences == "purpose" and not self.purpose:
+            raise ValueError("licences 'purpose' needs the parameter purpose")
+        return self
 
 
 def select(
-    images: Iterable[Mapping[str, Any]], licences: Iterable[Mapping[str, Any]], rule: str
+    images: Iterable[Mapping[str, Any]],
+    licences: Iterable[Mapping[str, Any]],
+    rule: str,
+    ask: Asked | None = None,
 ) -> list[Mapping[str, Any]]:
-    """The images that a rule keeps, in their order. Only ``license`` and ``url`` are looked at."""
+    """The images that a rule keeps, in their order. Only ``license`` and ``url`` are looked at.
+
+    ``ask``: the purpose, which the rule ``purpose`` asks for.
+    """
     if rule == "all":
         return list(images)
-    good = {licence["id"] for licence in licences if allowed(licence["url"])}
+    good = {licence["id"] for licence in licences if _keeps(rule, licence["url"], ask)}
     return [image for image in images if image["license"] in good]
+
+
+def _keeps(rule: str, url: str, ask: Asked | None) -> bool:
+    if rule == "mlperf" or ask is None:
+        return mlperf.allowed(url)
+    return not blocking(licence_terms.clauses(url, "", ask), ask, "")
 
 
 def names_sha256(names: Iterable[str]) -> str:
@@ -73,6 +90,8 @@ def find_annotations(folder: Path) -> Path:
         DataError: there is none, or which one is meant cannot be told.
     """
     found = sorted(p for p in folder.rglob("*.json") if p.is_file())
+    if len(found) > 1:  # one may be metadata
+        found = [p for p in found if p.parent != folder or p.name not in NAMES] or found
     named = [p for p in found if p.name == ANNOTATIONS]
     if len(found) == 1 or len(named) == 1:
         return (named or found)[0]
@@ -150,7 +169,9 @@ def run(params: Params, io: StepIO) -> None:
     path = find_annotations(folder)
     where = path.relative_to(folder).as_posix()
     coco = _read(path, where, params.licences)
-    kept = select(coco.images, coco.licences, params.licences)
+    ask = Asked(params.purpose, params.date, params.accept) if params.purpose else None
+    answered = _answer(params.licences, ask, coco, where, io) if ask else None
+    kept = select(coco.images, coco.licences, params.licences, ask)
     if not kept:
         raise DataError(
             f"{where}: none of its {len(coco.images)} images has a licence that the rule "
@@ -160,6 +181,31 @@ def run(params: Params, io: StepIO) -> None:
     _copy_all(find_images(io.input("images"), names), out / IMAGES, io)
     _write_json(out / "annotations" / ANNOTATIONS, filtered(coco, kept))
     _tell(params, coco, kept, names, out, io)
+    if answered:
+        _write_json(out / USAGE_FILE, answered.as_json())
+
+
+def _answer(rule: str, ask: Asked, coco: Coco, where: str, io: StepIO) -> Answer:
+    """What the licences of the images say of the purpose, and usage terms beside the data.
+
+    Raises:
+        DataError: nothing may be used, or all was to be kept and some may not.
+    """
+    found = [each for name in STAGE.inputs for each in beside(io.input(name))]
+    # Each image has a licence; what metadata say of the licences of all of them adds nothing.
+    terms = [replace(each, terms=Terms(usage=each.terms.usage), parts=()) for each in found]
+    images = read_metadata(coco.whole, where)
+    assert images is not None  # noqa: S101 - it has been checked
+    licences = mlperf.clauses if rule == "mlperf" else licence_terms.clauses
+    made = decide(answer([images, *terms], ask, where, licences), io)
+    if rule == "all" and made.left_out:
+        lines = [f"  {each.count} images: {c}" for each in made.left_out for c in each.clauses]
+        raise DataError(
+            f"licences 'all' keeps images that may not be used for {ask.purpose}:\n"
+            + "\n".join(lines)
+            + "\nLeave the parameter licences out, or write 'purpose'."
+        )
+    return made
 
 
 def _read(path: Path, where: str, rule: str) -> Coco:
@@ -187,11 +233,13 @@ def _tell(
     places = {"images": IMAGES, "annotations": f"annotations/{ANNOTATIONS}"}
     _write_json(out / "dataset.json", {**places, **summary})
     io.metrics["dataset"] = summary
-    if params.licences == "all":
+    others = [licence for licence in coco.licences if not mlperf.allowed(licence["url"])]
+    beyond = {licence["id"] for licence in others} & {image.get("license") for image in kept}
+    if params.licences == "all" or beyond:
         io.find(
             "licence_filter",
             "warning",
-            "images of every licence are kept; MLPerf's rule allows only some, so results on this "
+            "images are kept whose licence MLPerf's rule does not allow, so results on this "
             "dataset are for your own use",
             "licences",
         )
@@ -206,18 +254,8 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 def _copy_all(sources: Mapping[str, Path], target: Path, io: StepIO) -> None:
     target.mkdir()
     for done, (name, source) in enumerate(sources.items(), start=1):
-        _link_or_copy(source, target / name)
+        link_or_copy(source, target / name)
         io.progress(done, len(sources), "images")
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """A second name for the same bytes where the file system allows; inputs are never changed."""
-    try:
-        target.hardlink_to(source.resolve())
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP):
-            raise
-        shutil.copyfile(source, target)
 
 
 STAGE = Stage(

@@ -1,0 +1,162 @@
+"""Permitted, to be filtered, or refused: what a dataset's metadata comes to for a purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from proctor_steps.policy import licences
+from proctor_steps.policy.clauses import Asked, Clause, blocking, once, open_points
+from proctor_steps.policy.metadata import (
+    Metadata,
+    Part,
+    Rule,
+    licence_clauses,
+    usage_clauses,
+)
+
+FORMAT = "proctor.usage/1"
+REST = "all other files"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What may not be used, and the terms for which."""
+
+    name: str
+    unit: str
+    count: int
+    clauses: tuple[Clause, ...]
+    part: Part | None = None
+
+    @property
+    def what(self) -> str:
+        """For people: how many of which."""
+        return f"{self.count} {self.name}" if self.unit == "record" else self.name
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``clauses``: for which terms it is refused, or which permit it, with conditions that are met.
+
+    ``duties``: what comes with the use. ``accepted``: what a person has taken on, as the terms
+    leave it open. ``kept`` of ``total``: of the parts that have terms of their own, 0 where none.
+    ``rest``: what is of none of the parts may be used, too.
+    """
+
+    ask: Asked
+    verdict: Literal["permitted", "filter", "refused"]
+    clauses: tuple[Clause, ...]
+    duties: tuple[Clause, ...] = ()
+    accepted: tuple[Clause, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    kept: int = 0
+    total: int = 0
+    rest: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """As ``usage.json`` has it."""
+        return {
+            "format": FORMAT,
+            "purpose": self.ask.purpose,
+            "date": self.ask.date,
+            "verdict": self.verdict,
+            "clauses": [clause.as_json() for clause in self.clauses],
+            "duties": [clause.as_json() for clause in self.duties],
+            "accepted": [clause.as_json() for clause in self.accepted],
+            "reason_accepted": self.ask.accept if self.accepted else "",
+            "left_out": [
+                {
+                    "name": each.name,
+                    "unit": each.unit,
+                    "count": each.count,
+                    "clauses": [clause.as_json() for clause in each.clauses],
+                }
+                for each in self.left_out
+            ],
+            "kept": self.kept,
+            "total": self.total,
+        }
+
+    @property
+    def refusal(self) -> str:
+        """Why it is refused, each term on a line, and what can be done."""
+        lines = [f"  {clause}" for clause in self.clauses]
+        what = "use other data, or state another purpose"
+        if all(clause.says == "undecided" for clause in self.clauses):
+            what = (
+                "mend the metadata or, where you know that the use is permitted, give the reason "
+                "as the step's parameter 'accept'"
+            )
+        head = f"the data may not be used for {self.ask.purpose}:"
+        return "\n".join([head, *lines, what[0].upper() + what[1:] + "."])
+
+
+def answer(
+    found: Sequence[Metadata], ask: Asked, where: str, rule: Rule = licences.clauses
+) -> Answer:
+    """What all metadata of a dataset come to.
+
+    ``where``: the place that is named where there is none. ``rule``: what counts for licences.
+    """
+    place = ", ".join(f"{each.where}: $" for each in found) or where
+    licence = [c for each in found for c in licence_clauses(each.terms.licences, ask, rule)]
+    usage = [c for each in found for c in usage_clauses(each.terms.usage, ask, each.asset)]
+    whole = _Judged(None, [*licence, *usage], place)
+    blocked = whole.blocked(ask)
+    # What the whole says of its use counts for every part; its licence where a part has none.
+    parts = [
+        _Judged(part, _of_part(part, licence, usage, ask, rule), part.where)
+        for each in found
+        for part in each.parts
+    ]
+    counted = parts if any(each.covered for each in found) else [*parts, whole]
+    out = [each for each in counted if each.blocked(ask)]
+    left_out = tuple(each.left_out(ask) for each in out)
+    if len(out) == len(counted):
+        why = tuple(once(clause for each in left_out for clause in each.clauses))
+        return Answer(ask, "refused", why, left_out=left_out if parts else ())
+    used = [each for each in counted if each not in out]
+    clauses = [clause for each in used for clause in each.clauses]
+    return Answer(
+        ask,
+        "filter" if out else "permitted",
+        tuple(once(c for c in clauses if c.says in ("permits", "met"))),
+        tuple(once(c for c in clauses if c.says == "duty")),
+        tuple(once(c for each in used for c in open_points(each.clauses, each.where))),
+        left_out,
+        sum(each.count for each in used),
+        sum(each.count for each in counted),
+        rest=not blocked,
+    )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A part, or the whole, with what all terms that count for it say."""
+
+    part: Part | None
+    clauses: list[Clause]
+    where: str
+
+    @property
+    def count(self) -> int:
+        return self.part.count if self.part else 0
+
+    def blocked(self, ask: Asked) -> tuple[Clause, ...]:
+        return tuple(once(blocking(self.clauses, ask, self.where)))
+
+    def left_out(self, ask: Asked) -> LeftOut:
+        name, unit = (self.part.name, self.part.unit) if self.part else (REST, "")
+        return LeftOut(name, unit, self.count, self.blocked(ask), self.part)
+
+
+def _of_part(
+    part: Part, licence: Sequence[Clause], usage: Sequence[Clause], ask: Asked, rule: Rule
+) -> list[Clause]:
+    own = licence_clauses(part.terms.licences, ask, rule) or list(licence)
+    if part.unread:
+        reason = "the licence of each record stands in a file of the data, which is not read"
+        own = [Clause("license", part.name, part.where, "undecided", reason)]
+    return [*own, *usage, *usage_clauses(part.terms.usage, ask)]

@@ -1,0 +1,259 @@
+"""What a dataset's metadata says of its use: of all of it, and of parts with terms of their own.
+
+Read are Croissant (``license`` and ``usageInfo``, as Croissant 1.1 has them, of the dataset, its
+files and its record sets; a licence of each record where the records stand in the metadata), ODRL
+policies, and the licences of COCO's annotation files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proctor_steps.policy import duo, licences, odrl
+from proctor_steps.policy.clauses import Asked, Clause
+from proctor_steps.policy.jsonld import Node, root
+
+_NAMED = ("termCode", "url", "@id", "identifier", "name")  # of a term or a licence: what it is
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Licences and usage terms as they stand."""
+
+    licences: tuple[Node, ...] = ()
+    usage: tuple[Node, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Records or files with terms of their own, beside those of the whole.
+
+    ``count``: how many, in ``unit``. ``files``: their names or patterns. ``entries``: the objects
+    of the metadata that describe them. ``unread``: their licences stand in a file of the data.
+    ``packed``: the files lie inside another one.
+    """
+
+    name: str
+    unit: str
+    count: int
+    where: str
+    terms: Terms
+    files: tuple[str, ...] = ()
+    entries: tuple[Any, ...] = ()
+    unread: bool = False
+    packed: bool = False
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """One file. ``covered``: its parts are all of the dataset, record by record.
+
+    ``asset``: the dataset's names.
+    """
+
+    where: str
+    value: Any
+    terms: Terms
+    parts: tuple[Part, ...] = ()
+    covered: bool = False
+    asset: frozenset[str] = frozenset()
+
+
+def read(value: Any, where: str) -> Metadata | None:
+    """A JSON value as metadata; ``None`` where it is none of the kinds that are read."""
+    if not isinstance(value, dict):
+        return None
+    top = root(value, f"{where}: $")
+    if isinstance(value.get("images"), list) and "annotations" in value:
+        return Metadata(where, value, Terms(), tuple(_coco(top)), covered=True)
+    datasets = [node for node in [top, *top.get("@graph")] if "Dataset" in node.types]
+    if datasets:
+        return _dataset(datasets[0], top, where)
+    policies = [node for node in [top, *top.get("@graph")] if odrl.is_policy(node)]
+    if policies or odrl_type(top):
+        return Metadata(where, value, Terms(usage=tuple(policies or [top])))
+    if top.get("license", "usageInfo"):
+        return _dataset(top, top, where)
+    return None
+
+
+def odrl_type(node: Node) -> bool:
+    """Whether a node says of itself that it is a policy."""
+    return bool(node.types & {"Policy", "Set", "Offer", "Agreement", "Privacy"})
+
+
+# --- Croissant -----------------------------------------------------------------------------------
+
+
+def _dataset(node: Node, top: Node, where: str) -> Metadata:
+    elsewhere = {part.word: part for part in top.get("@graph") if part.word}
+    parts = [
+        *(_file(part, elsewhere) for part in node.get("distribution")),
+        *(part for each in node.get("recordSet") for part in _records(each, elsewhere)),
+    ]
+    named = [node, *node.get("@id", "url", "identifier", "sameAs")]
+    asset = frozenset(word for word in (each.word for each in named) if word)
+    own = tuple(part for part in parts if part)
+    covered = any(part.unit == "record" and part.files for part in own)
+    return Metadata(where, top.value, _terms(node, elsewhere), own, covered, asset)
+
+
+def _terms(node: Node, elsewhere: Mapping[str, Node]) -> Terms:
+    def whole(part: Node) -> Node:
+        """What a reference inside the file leads to."""
+        bare = isinstance(part.value, dict) and set(part.value) == {"@id"}
+        return elsewhere.get(part.word, part) if bare else part
+
+    return Terms(
+        tuple(whole(part) for part in node.get("license")),
+        tuple(whole(part) for part in node.get("usageInfo", "hasPolicy")),
+    )
+
+
+def _file(node: Node, elsewhere: Mapping[str, Node]) -> Part | None:
+    terms = _terms(node, elsewhere)
+    if not (terms.licences or terms.usage):
+        return None
+    named = [n.word for n in node.get("contentUrl", "includes") if n.word]
+    name = next((n.word for n in node.get("name", "@id") if n.word), "") or ", ".join(named)
+    return Part(
+        name or "a file",
+        "file",
+        1,
+        node.where,
+        terms,
+        tuple(named),
+        (node.value,),
+        packed=bool(node.get("containedIn")),
+    )
+
+
+def _records(node: Node, elsewhere: Mapping[str, Node]) -> Iterator[Part]:
+    """A record set as one part or, where each record has a licence, one part for each licence."""
+    own = _terms(node, elsewhere)
+    name = next((n.word for n in node.get("name", "@id") if n.word), "") or "a record set"
+    rows = [row for row in node.get("data") if isinstance(row.value, dict)]
+    keys = {_role(field): field for field in node.get("field")}
+    if "license" in keys:
+        if rows:
+            yield from _by_licence(name, rows, keys, own)
+        else:
+            yield Part(name, "record set", 1, node.where, own, unread=True)
+    elif own.licences or own.usage:
+        yield Part(name, "record set", 1, node.where, own)
+
+
+def _role(field: Node) -> str:
+    """What a field is of schema.org's: ``license``, ``contentUrl``."""
+    said = [n.name for n in field.get("equivalentProperty", "dataType")]
+    return next((name for name in said if name in ("license", "contentUrl")), "")
+
+
+def _by_licence(
+    name: str, rows: Sequence[Node], keys: Mapping[str, Node], own: Terms
+) -> Iterator[Part]:
+    found: dict[str, list[Node]] = {}
+    for row in rows:
+        licence = _cell(row, keys["license"])
+        found.setdefault(licence.word if licence else "", []).append(row)
+    for licence_, same in found.items():
+        first = _cell(same[0], keys["license"]) if licence_ else None
+        files = [_cell(row, keys["contentUrl"]) for row in same] if "contentUrl" in keys else []
+        yield Part(
+            f"records of {name}",
+            "record",
+            len(same),
+            (first or same[0]).where,
+            Terms((first,) if first else own.licences, own.usage),
+            tuple(cell.word for cell in files if cell and cell.word),
+            tuple(row.value for row in same),
+        )
+
+
+def _cell(row: Node, field: Node) -> Node | None:
+    """A record's value of a field, whose key is the field's id or name, or the end of its id."""
+    named = [n.word for n in field.get("@id", "name") if n.word]
+    names = [*named, *(name.rpartition("/")[2] for name in named)]
+    return next((cell for name in names if (cell := row.one(name))), None)
+
+
+# --- COCO ----------------------------------------------------------------------------------------
+
+
+def _coco(top: Node) -> Iterator[Part]:
+    """One part for each licence; images that name none, or none of the list, are one, too."""
+    known: dict[Any, Node] = {}
+    for licence in top.get("licenses"):
+        if id_ := licence.one("id"):
+            known.setdefault(id_.word, licence)
+    found: dict[str, list[Node]] = {}
+    for image in top.get("images"):
+        named = image.one("license")
+        found.setdefault(named.word if named and named.word in known else "", []).append(image)
+    for id_, images in sorted(found.items()):
+        url = known[id_].one("url") if id_ else None
+        files = [cell.word for image in images if (cell := image.one("file_name"))]
+        place = url or known.get(id_) or images[0]
+        terms = Terms((url,) if url else ())
+        yield Part("images", "record", len(images), place.where, terms, tuple(files))
+
+
+# --- what the terms say --------------------------------------------------------------------------
+
+
+Rule = Callable[[str, str, Asked], list[Clause]]
+
+
+def licence_clauses(
+    terms: Sequence[Node], ask: Asked, rule: Rule = licences.clauses
+) -> list[Clause]:
+    """What licences say of the purpose, by a rule for their ids and URLs.
+
+    Several count together, as nobody says which of them may be chosen.
+    """
+    return [clause for node in terms for clause in _licence(node, ask, rule)]
+
+
+def _licence(node: Node, ask: Asked, rule: Rule) -> list[Clause]:
+    if odrl.is_policy(node):
+        return odrl.clauses(node, ask)
+    words = [n.word for n in node.get("url", "@id", "identifier", "name") if n.word]
+    texts = [node.word] if node.word else words
+    known = next((text for text in texts if licences.find(text)), texts[0] if texts else "")
+    return rule(known, node.where, ask)
+
+
+def usage_clauses(
+    terms: Sequence[Node], ask: Asked, asset: frozenset[str] = frozenset()
+) -> list[Clause]:
+    """What usage terms say of the purpose. Of DUO's permissions, one is enough."""
+    found = [(node, clause) for node in terms for clause in _usage(node, ask, asset)]
+    granted = any(clause.says == "permits" for _, clause in found)
+    return [
+        clause
+        for _, clause in found
+        if not (granted and _other_permission(clause) and clause.says in ("forbids", "undecided"))
+    ]
+
+
+def _other_permission(clause: Clause) -> bool:
+    term = duo.TERMS.get(clause.id)
+    return term is not None and term.kind == "permission"
+
+
+def _usage(node: Node, ask: Asked, asset: frozenset[str]) -> list[Clause]:
+    if odrl.is_policy(node):
+        return odrl.clauses(node, ask, asset)
+    words = [node.word] if node.word else []
+    words += [n.word for name in _NAMED for n in node.get(name) if n.word]
+    if term := next((word for word in words if duo.is_duo(word)), ""):
+        end = node.one("expires")
+        return [duo.clause(term, node.where, ask, end.word[:10] if end else "")]
+    if known := next((word for word in words if licences.find(word)), ""):
+        return licences.clauses(known, node.where, ask)
+    said = words[0] if words else ""
+    said = said if len(said) <= 100 else f"{said[:100]}…"
+    reason = "what it asks cannot be told from here"
+    return [Clause("usageInfo", said, node.where, "undecided", reason)]
