@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proctor_steps.contract import tree_digest
 from proctor_steps.dataset.coco import check_coco
 from proctor_steps.dataset.filter_coco import STAGE, names_sha256, select
+from proctor_steps.policy import licences as licence_terms
+from proctor_steps.policy import mlperf
+from proctor_steps.policy.answer import answer
+from proctor_steps.policy.clauses import Asked
+from proctor_steps.policy.metadata import read as read_metadata
 from proctor_steps.policy.mlperf import allowed
+from proctor_steps.policy.purposes import PURPOSES
 from proctor_steps.stage import DataError
 
+DEMO = Path(__file__).resolve().parent.parent.parent / "steps/proctor_steps/embedded/digits"
 URLS = {
     1: "http://creativecommons.org/licenses/by-nc-sa/2.0/",
     2: "http://creativecommons.org/licenses/by-nc/2.0/",
@@ -132,6 +143,126 @@ def test_without_licences_all_can_be_kept(dataset: dict[str, Path], run_stage: A
     assert result.status == "ok" and len(list((out / "val2017").iterdir())) == 4
     result, _ = run_stage(STAGE, {}, inputs=dataset, attempt="2")
     assert result.status == "data_error" and "licenses: missing" in result.message
+
+
+# for a purpose
+
+BENCHMARK = {"purpose": "commercial-benchmark", "date": "2026-01-15"}
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_demo_s_dataset_is_the_same_byte_for_byte(tmp_path: Path, run_stage: Any) -> None:
+    """Stating the purpose adds its answer, and changes nothing."""
+    with zipfile.ZipFile(DEMO / "scenes.zip") as archive:
+        archive.extractall(tmp_path / "images")
+    (tmp_path / "annotations").mkdir()
+    shutil.copy(DEMO / "annotations.json", tmp_path / "annotations")
+    inputs = {name: tmp_path / name for name in ("images", "annotations")}
+    result, out = run_stage(STAGE, BENCHMARK, inputs=inputs)
+    assert result.status == "ok", result.message
+    assert tree_digest(out / "val2017") == (
+        "2c87ca571dbb1829ea0a63b959142cec642b4a46d5867f4fd45368e71079ad0d", 167_642,
+    )  # fmt: skip
+    assert sha256(out / "annotations" / "instances_val2017.json") == (
+        "c48e737edfdf9967d91085a16151f19d74850bffef89bae6cffffce7abeea0de"
+    )
+    assert sha256(out / "dataset.json") == (
+        "cefdd95f79eb357800d665b7e9134ec7adf52e3d7afba4395862e4ca0ff20d65"
+    )
+    assert len(list((out / "val2017").iterdir())) == 72
+
+
+def test_coco_s_dataset_is_the_same_byte_for_byte(shared_data: Path, run_stage: Any) -> None:
+    folder = shared_data / "coco"
+    inputs = {"images": folder / "val2017", "annotations": folder / "annotations"}
+    result, out = run_stage(STAGE, BENCHMARK, inputs=inputs)
+    assert result.status == "ok", result.message
+    assert len(list((out / "val2017").iterdir())) == 70
+    assert sha256(out / "annotations" / "instances_val2017.json") == (
+        "f98cd19b9e1f0315d0f7414cb5a7cc28f0cddf9631bd107383da449cbd445d61"
+    )
+    assert sha256(out / "dataset.json") == (
+        "f82759de8d30deae30d307380294dabd682bb644aea1d86d7762117d9e455a25"
+    )
+    said = json.loads((out / "usage.json").read_bytes())
+    assert (said["verdict"], said["kept"], said["total"]) == ("filter", 70, 202)
+    assert [(e["what"], [c["id"] for c in e["clauses"]]) for e in said["left_out"]] == [
+        ("50 images", ["CC-BY-NC-SA-2.0"]),
+        ("20 images", ["CC-BY-NC-2.0"]),
+        ("62 images", ["CC-BY-NC-ND-2.0"]),
+    ]
+
+
+def test_without_a_purpose_nothing_is_said_of_it(
+    dataset: dict[str, Path], run_stage: Any
+) -> None:
+    result, out = run_stage(STAGE, {}, inputs=dataset)
+    assert "usage" not in result.metrics and not (out / "usage.json").exists()
+
+
+@pytest.mark.parametrize("purpose", ["research", "clinical-research", "education"])
+def test_what_a_purpose_permits(purpose: str, dataset: dict[str, Path], run_stage: Any) -> None:
+    params = {"purpose": purpose, "licences": "purpose"}
+    result, out = run_stage(STAGE, params, inputs=dataset)
+    assert len(list((out / "val2017").iterdir())) == 4
+    # Which is not MLPerf's dataset.
+    assert [(f.rule, f.severity) for f in result.findings] == [("licence_filter", "warning")]
+    assert json.loads((out / "usage.json").read_bytes())["verdict"] == "permitted"
+
+
+def test_for_a_commercial_benchmark_the_purpose_comes_to_mlperf_s_rule(
+    dataset: dict[str, Path], run_stage: Any
+) -> None:
+    result, out = run_stage(STAGE, {**BENCHMARK, "licences": "purpose"}, inputs=dataset)
+    assert {p.name for p in (out / "val2017").iterdir()} == {"b.jpg", "a.jpg", "d.jpg"}
+    assert [(f.rule, f.where) for f in result.findings] == [
+        ("usage_left_out", "some.json: $.licenses[0].url")
+    ]
+
+
+def test_all_for_a_purpose_that_not_all_permit(dataset: dict[str, Path], run_stage: Any) -> None:
+    result, _ = run_stage(STAGE, {**BENCHMARK, "licences": "all"}, inputs=dataset)
+    assert result.status == "data_error"
+    assert "1 image: CC-BY-NC-SA-2.0" in result.message and "$.licenses[0].url" in result.message
+
+
+def test_a_rule_by_purpose_needs_one(dataset: dict[str, Path], run_stage: Any) -> None:
+    result, _ = run_stage(STAGE, {"licences": "purpose"}, inputs=dataset)
+    assert result.status == "step_error" and "needs the parameter purpose" in result.message
+
+
+@pytest.mark.parametrize("place", ["images", "annotations"])
+def test_a_policy_beside_the_data_counts_too(
+    place: str, dataset: dict[str, Path], run_stage: Any
+) -> None:
+    expired = {"@type": "Set", "permission": {"action": "use", "constraint": {
+        "leftOperand": "dateTime", "operator": "lteq", "rightOperand": "2026-01-14"}}}  # fmt: skip
+    (dataset[place] / "policy.json").write_text(json.dumps(expired))
+    result, out = run_stage(STAGE, BENCHMARK, inputs=dataset, attempt="1")
+    assert result.status == "data_error", result.message
+    assert "policy.json: $.permission.constraint" in result.message
+    assert list(out.iterdir()) == []
+    result, _ = run_stage(STAGE, BENCHMARK | {"date": "2026-01-14"}, inputs=dataset, attempt="2")
+    assert result.status == "ok", result.message
+
+
+@given(st.lists(st.sampled_from([*URLS.values(), "", "CC0-1.0", "http://x/by-nd"]), max_size=9))
+def test_what_is_told_is_what_is_done(urls: list[str]) -> None:
+    licences = [{"id": n, "url": url} for n, url in enumerate(urls)]
+    images = [{"id": n, "license": n, "file_name": f"{n}.jpg"} for n in range(len(urls))]
+    whole = {"images": images, "licenses": licences, "annotations": []}
+    found = read_metadata(whole, "x.json")
+    assert found is not None
+    for purpose in PURPOSES:
+        for rule, clauses in (("mlperf", mlperf.clauses), ("purpose", licence_terms.clauses)):
+            ask = Asked(purpose)
+            kept = {str(image["file_name"]) for image in select(images, licences, rule, ask)}
+            made = answer([found], ask, "x", clauses)
+            out = {name for each in made.left_out if each.part for name in each.part.files}
+            assert kept == {str(image["file_name"]) for image in images} - out
 
 
 def test_inputs_are_not_changed(dataset: dict[str, Path], run_stage: Any) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import JsonValue
 
 from proctor.plan.compile import compile
-from proctor.plan.model import Param, Plan
+from proctor.plan.model import RUN_DATE, Param, Plan, resolve
 from proctor.plan.params import ParamErrors, check_params, split_params
+from proctor.records.store import RunRecord
 from proctor.spec.load import parse_pipeline
 
 PIPELINE = parse_pipeline(
@@ -127,3 +130,30 @@ def test_a_uri_with_a_password_is_refused_and_not_repeated() -> None:
     with pytest.raises(ParamErrors, match="no user name or password") as caught:
         check_params(plan, {"uri": "https://ada:hunter2@example.org/x.zip"})
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_run_s_purpose_is_settled_with_the_plan_and_its_date_when_it_starts() -> None:
+    text = """
+purpose: research
+steps:
+  - id: a
+    image: a
+    command: c
+    params: {of: "${run.purpose}", on: "${run.date}", said: "on ${run.date} for ${run.purpose}"}
+"""
+    plan = compile(parse_pipeline(text, "test.yaml"))
+    assert plan.purpose == "research"
+    params: dict[str, JsonValue] = dict(plan.step("a").params)
+    assert params["of"] == "research"
+    assert resolve(params, {RUN_DATE: "2026-01-15"}) == {
+        "of": "research", "on": "2026-01-15", "said": "on 2026-01-15 for research",
+    }  # fmt: skip
+
+
+def test_a_run_s_date_is_the_day_its_record_began(tmp_path: Path) -> None:
+    record = RunRecord(tmp_path / "run", "p", "r")
+    line = record.append("header", data={"params": {"note": "x"}})
+    assert record.values() == {"note": "x", RUN_DATE: line.at[:10]}
+    part = record.subject("one")
+    part.append("header", data={"params": {"note": "x"}, "subject": "one"})
+    assert part.values() == record.values()

@@ -232,6 +232,37 @@ def test_text_from_specs_and_logs_stays_text(kit: Kit) -> None:
         assert not [name for name in attributes if name.startswith("on")]
 
 
+def usage(text: str = "CC-BY-NC-2.0") -> dict[str, Any]:
+    term = {"id": text, "label": text, "where": text, "says": "forbids", "reason": text}
+    return {
+        "purpose": text, "date": "2026-01-15", "verdict": "filter", "kept": 70, "total": 202,
+        "clauses": [term | {"says": "permits"}], "duties": [term], "accepted": [term],
+        "reason_accepted": text, "left_out": [{"what": text, "clauses": [term]}],
+    }  # fmt: skip
+
+
+def test_the_use_of_the_data_is_told_with_its_terms(kit: Kit) -> None:
+    kit.fill()
+    assert "Use of the data" not in page(kit)[0]
+    said = usage() | {"purpose": "commercial-benchmark"}
+    (kit.folder("dataset") / "usage.json").write_text(json.dumps(said))
+    text, summary = page(kit)
+    assert "For commercial-benchmark, on 2026-01-15: filter, 70 of 202 may be used" in text
+    assert "Accepted by a person: CC-BY-NC-2.0" in text and "left out: CC-BY-NC-2.0" in text
+    assert summary["usage"]["left_out"][0]["clauses"][0]["id"] == "CC-BY-NC-2.0"
+    (kit.folder("dataset") / "usage.json").write_text(json.dumps(usage(HOSTILE)))
+    text, _ = page(kit)
+    assert "alert(1)" in text and "<script" not in text and "<img" not in text
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", json.dumps(usage() | {"kept": "x"})])
+def test_a_damaged_answer_on_the_use_is_told(kit: Kit, text: str) -> None:
+    kit.fill()
+    (kit.folder("dataset") / "usage.json").write_text(text)
+    result, _ = kit.run(STAGE, "report", PARAMS)
+    assert result.status == "data_error" and "usage.json" in result.message
+
+
 def test_a_file_name_cannot_lead_out_of_the_dataset(kit: Kit, tmp_path: Path) -> None:
     kit.fill(("Offline",))
     (tmp_path / "in" / "secret.png").write_bytes(b"\x89PNG secret")

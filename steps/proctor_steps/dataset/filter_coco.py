@@ -24,12 +24,11 @@ from proctor_steps.dataset.coco import Coco, check_coco, load_json
 from proctor_steps.dataset.link import link_or_copy
 from proctor_steps.policy import licences as licence_terms
 from proctor_steps.policy import mlperf
-from proctor_steps.policy.answer import Answer, answer
+from proctor_steps.policy.answer import FILE, Answer, answer
 from proctor_steps.policy.clauses import Asked, blocking
 from proctor_steps.policy.folder import NAMES, beside
 from proctor_steps.policy.metadata import Terms
 from proctor_steps.policy.metadata import read as read_metadata
-from proctor_steps.policy.usage import FILE as USAGE_FILE
 from proctor_steps.policy.usage import UsageParams, decide
 from proctor_steps.stage import DataError, Stage, StepIO
 
@@ -182,7 +181,7 @@ def run(params: Params, io: StepIO) -> None:
     _write_json(out / "annotations" / ANNOTATIONS, filtered(coco, kept))
     _tell(params, coco, kept, names, out, io)
     if answered:
-        _write_json(out / USAGE_FILE, answered.as_json())
+        _write_json(out / FILE, answered.as_json())
 
 
 def _answer(rule: str, ask: Asked, coco: Coco, where: str, io: StepIO) -> Answer:
@@ -199,7 +198,7 @@ def _answer(rule: str, ask: Asked, coco: Coco, where: str, io: StepIO) -> Answer
     licences = mlperf.clauses if rule == "mlperf" else licence_terms.clauses
     made = decide(answer([images, *terms], ask, where, licences), io)
     if rule == "all" and made.left_out:
-        lines = [f"  {each.count} images: {c}" for each in made.left_out for c in each.clauses]
+        lines = [f"  {each.what}: {c}" for each in made.left_out for c in each.clauses]
         raise DataError(
             f"licences 'all' keeps images that may not be used for {ask.purpose}:\n"
             + "\n".join(lines)

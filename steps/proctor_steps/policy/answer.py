@@ -16,24 +16,26 @@ from proctor_steps.policy.metadata import (
     usage_clauses,
 )
 
+FILE = "usage.json"  # in a dataset that was made for a stated purpose
 FORMAT = "proctor.usage/1"
-REST = "all other files"
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What may not be used, and the terms for which."""
+    """What may not be used (``part``, or all that is of none), and the terms for which."""
 
-    name: str
-    unit: str
-    count: int
     clauses: tuple[Clause, ...]
     part: Part | None = None
 
     @property
     def what(self) -> str:
-        """For people: how many of which."""
-        return f"{self.count} {self.name}" if self.unit == "record" else self.name
+        """For people: ``2 records of texts``."""
+        return self.part.what if self.part else "all other files"
+
+    @property
+    def count(self) -> int:
+        """How many records, or other parts."""
+        return self.part.count if self.part else 0
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,7 @@ class Answer:
             "reason_accepted": self.ask.accept if self.accepted else "",
             "left_out": [
                 {
-                    "name": each.name,
-                    "unit": each.unit,
+                    "what": each.what,
                     "count": each.count,
                     "clauses": [clause.as_json() for clause in each.clauses],
                 }
@@ -113,7 +114,7 @@ def answer(
     ]
     counted = parts if any(each.covered for each in found) else [*parts, whole]
     out = [each for each in counted if each.blocked(ask)]
-    left_out = tuple(each.left_out(ask) for each in out)
+    left_out = tuple(LeftOut(each.blocked(ask), each.part) for each in out)
     if len(out) == len(counted):
         why = tuple(once(clause for each in left_out for clause in each.clauses))
         return Answer(ask, "refused", why, left_out=left_out if parts else ())
@@ -146,10 +147,6 @@ class _Judged:
 
     def blocked(self, ask: Asked) -> tuple[Clause, ...]:
         return tuple(once(blocking(self.clauses, ask, self.where)))
-
-    def left_out(self, ask: Asked) -> LeftOut:
-        name, unit = (self.part.name, self.part.unit) if self.part else (REST, "")
-        return LeftOut(name, unit, self.count, self.blocked(ask), self.part)
 
 
 def _of_part(

@@ -1,4 +1,4 @@
-"""``proctor policy check``. Heavy imports stay inside the command."""
+"""``proctor policy check`` and ``terms``. Heavy imports stay inside the commands."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from proctor_steps.policy.answer import Answer
     from proctor_steps.policy.clauses import Asked
 
@@ -17,8 +19,21 @@ _PIPE_WIDTH = 200  # columns, where the output is no terminal
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the group ``proctor policy``."""
-    app.command()(check)
+    """Add the commands to the group ``proctor policy``."""
+    for command in (check, terms):
+        app.command()(command)
+
+
+def terms(
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown.")] = False,
+) -> None:
+    """The purposes, and what each known term of DUO or word of a policy says of them."""
+    from proctor_steps.policy import table
+
+    if as_markdown:
+        typer.echo(table.terms_markdown(), nl=False)
+    else:
+        _console().print(table.terms_view())
 
 
 def check(
@@ -85,11 +100,15 @@ def _show(made: list[tuple[str, Answer]], as_json: bool, as_markdown: bool) -> N
     elif as_markdown:
         typer.echo(table.markdown(rows), nl=False)
     elif rows:
-        from rich.console import Console
+        _console().print(table.view(rows))
 
-        console = Console(highlight=False)
-        console.width = console.width if console.is_terminal else _PIPE_WIDTH
-        console.print(table.view(rows))
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = console.width if console.is_terminal else _PIPE_WIDTH
+    return console
 
 
 def _fail(message: str) -> NoReturn:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from proctor_steps.policy.clauses import Asked, Clause, Says
-from proctor_steps.policy.purposes import TRAITS
+from proctor_steps.policy.purposes import TRAITS, has
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,14 @@ def clause(word: str, where: str, ask: Asked, until: str = "") -> Clause:
 
 
 def _ruling(term: Term, ask: Asked) -> tuple[Says, str]:
-    traits = TRAITS[ask.purpose]
     if term.kind == "after":
         return "duty", ""
-    if term.needs - traits:
+    fits = has(ask.purpose, term.needs)
+    if fits is False:
         return "forbids", f"{ask.purpose} is not such a use"
-    if term.bars & traits:
+    if fits is None:
+        return "undecided", f"whether {ask.purpose} is such a use cannot be told from here"
+    if term.bars & TRAITS[ask.purpose]:
         return "forbids", f"{ask.purpose} is such a use"
     if term.kind == "before" or term.open:
         what = term.open or "whether that was done"

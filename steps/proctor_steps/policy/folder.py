@@ -35,10 +35,7 @@ def load(path: Path, where: str) -> Metadata:
 def _read(path: Path, where: str) -> Metadata | None:
     if path.stat().st_size > _LARGEST:
         raise DataError(f"{where}: over {_LARGEST:,} bytes are no metadata; give {_KINDS}")
-    try:
-        return read(load_json(path, where), where)
-    except RecursionError:
-        raise DataError(f"{where}: it is nested too deeply to be read; give {_KINDS}") from None
+    return read(load_json(path, where), where)
 
 
 def beside(folder: Path) -> list[Metadata]:
@@ -105,10 +102,10 @@ def _inseparable(each: LeftOut, names: Sequence[str]) -> str:
         why = "the metadata does not say which files they are"
     elif part.packed:
         why = "they lie inside another file"
-    elif part.unit == "record":
+    elif part.single:
         missing = [name for name in part.files if not any(_matches(n, {name}) for n in names)]
         why = f"{missing[0]} is no file of the dataset" if missing else ""
-    return f"  {each.name}: {why} [{part.where}]" if why else ""
+    return f"  {each.what}: {why} [{part.where}]" if why else ""
 
 
 def _matches(name: str, patterns: set[str]) -> bool:

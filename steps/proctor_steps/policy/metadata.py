@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from proctor_steps.policy import duo, licences, odrl
-from proctor_steps.policy.clauses import Asked, Clause
+from proctor_steps.policy.clauses import Asked, Clause, is_date
 from proctor_steps.policy.jsonld import Node, root
+from proctor_steps.stage import DataError
 
+_DEEPEST = 100
 _NAMED = ("termCode", "url", "@id", "identifier", "name")  # of a term or a licence: what it is
 
 
@@ -30,7 +32,8 @@ class Terms:
 class Part:
     """Records or files with terms of their own, beside those of the whole.
 
-    ``count``: how many, in ``unit``. ``files``: their names or patterns. ``entries``: the objects
+    ``unit``: what is counted, one by one (``record``, ``image``), or ``file`` and ``record set``,
+    which have a name. ``files``: their names or patterns. ``entries``: the objects
     of the metadata that describe them. ``unread``: their licences stand in a file of the data.
     ``packed``: the files lie inside another one.
     """
@@ -44,6 +47,19 @@ class Part:
     entries: tuple[Any, ...] = ()
     unread: bool = False
     packed: bool = False
+
+    @property
+    def single(self) -> bool:
+        """Whether its records are told apart."""
+        return self.unit in ("record", "image")
+
+    @property
+    def what(self) -> str:
+        """For people: ``2 records of texts``, or a file's name."""
+        if not self.single:
+            return self.name
+        of = f" of {self.name}" if self.name else ""
+        return f"{self.count} {self.unit}{'' if self.count == 1 else 's'}{of}"
 
 
 @dataclass(frozen=True)
@@ -62,9 +78,16 @@ class Metadata:
 
 
 def read(value: Any, where: str) -> Metadata | None:
-    """A JSON value as metadata; ``None`` where it is none of the kinds that are read."""
+    """A JSON value as metadata; ``None`` where it is none of the kinds that are read.
+
+    Raises:
+        DataError: it is nested more deeply than any metadata are.
+    """
     if not isinstance(value, dict):
         return None
+    if _deep(value):
+        message = f"{where}: nested over {_DEEPEST} levels; give the dataset's own metadata"
+        raise DataError(message)
     top = root(value, f"{where}: $")
     if isinstance(value.get("images"), list) and "annotations" in value:
         return Metadata(where, value, Terms(), tuple(_coco(top)), covered=True)
@@ -77,6 +100,18 @@ def read(value: Any, where: str) -> Metadata | None:
     if top.get("license", "usageInfo"):
         return _dataset(top, top, where)
     return None
+
+
+def _deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            part
+            for whole in level
+            for part in (whole.values() if isinstance(whole, dict) else whole)
+            if isinstance(part, dict | list)
+        ]
+    return bool(level)
 
 
 def odrl_type(node: Node) -> bool:
@@ -96,7 +131,7 @@ def _dataset(node: Node, top: Node, where: str) -> Metadata:
     named = [node, *node.get("@id", "url", "identifier", "sameAs")]
     asset = frozenset(word for word in (each.word for each in named) if word)
     own = tuple(part for part in parts if part)
-    covered = any(part.unit == "record" and part.files for part in own)
+    covered = any(part.single and part.files for part in own)
     return Metadata(where, top.value, _terms(node, elsewhere), own, covered, asset)
 
 
@@ -162,7 +197,7 @@ def _by_licence(
         first = _cell(same[0], keys["license"]) if licence_ else None
         files = [_cell(row, keys["contentUrl"]) for row in same] if "contentUrl" in keys else []
         yield Part(
-            f"records of {name}",
+            name,
             "record",
             len(same),
             (first or same[0]).where,
@@ -197,7 +232,7 @@ def _coco(top: Node) -> Iterator[Part]:
         files = [cell.word for image in images if (cell := image.one("file_name"))]
         place = url or known.get(id_) or images[0]
         terms = Terms((url,) if url else ())
-        yield Part("images", "record", len(images), place.where, terms, tuple(files))
+        yield Part("", "image", len(images), place.where, terms, tuple(files))
 
 
 # --- what the terms say --------------------------------------------------------------------------
@@ -249,8 +284,8 @@ def _usage(node: Node, ask: Asked, asset: frozenset[str]) -> list[Clause]:
     words = [node.word] if node.word else []
     words += [n.word for name in _NAMED for n in node.get(name) if n.word]
     if term := next((word for word in words if duo.is_duo(word)), ""):
-        end = node.one("expires")
-        return [duo.clause(term, node.where, ask, end.word[:10] if end else "")]
+        ends = [n.word[:10] for n in node.get("expires") if is_date(n.word[:10])]
+        return [duo.clause(term, node.where, ask, min(ends, default=""))]
     if known := next((word for word in words if licences.find(word)), ""):
         return licences.clauses(known, node.where, ask)
     said = words[0] if words else ""

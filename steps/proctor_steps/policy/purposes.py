@@ -25,6 +25,8 @@ TRAITS: Mapping[Purpose, frozenset[str]] = {
     "clinical-research": frozenset({"research", "health", "non-commercial"}),
     "education": frozenset({"education", "non-commercial"}),
 }
+# Neither true nor false of it: whether such a benchmark is research, only a person can say.
+UNCLEAR: Mapping[Purpose, frozenset[str]] = {"commercial-benchmark": frozenset({"research"})}
 # What a policy calls a purpose -> the traits of whatever is one.
 WORDS: Mapping[str, frozenset[str]] = {
     "commercial": frozenset({"commercial"}),
@@ -49,8 +51,16 @@ def is_a(purpose: Purpose, word: str) -> bool | None:
     if plain == purpose:
         return True
     if plain in WORDS:
-        return WORDS[plain] <= TRAITS[purpose]
+        return has(purpose, WORDS[plain])
     return False if plain in PURPOSES else None
+
+
+def has(purpose: Purpose, traits: frozenset[str]) -> bool | None:
+    """Whether a purpose has all of these traits; ``None`` where that is unclear."""
+    missing = traits - TRAITS[purpose]
+    if not missing:
+        return True
+    return None if missing <= UNCLEAR.get(purpose, frozenset()) else False
 
 
 # Three-valued logic: ``None`` is what cannot be told.

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rich.markup import escape
 from rich.table import Table
 
+from proctor_steps.policy import duo
 from proctor_steps.policy.answer import Answer
+from proctor_steps.policy.clauses import Asked
+from proctor_steps.policy.purposes import PURPOSES, WORDS, is_a
 
+_SAID = {True: "yes", False: "no", None: "undecided"}
 HEAD = ("Data", "Purpose", "Answer", "Terms", "Where")
 
 
@@ -37,10 +42,34 @@ def row(data: str, made: Answer) -> Row:
     return Row(data, made.ask.purpose, verdict, tuple(terms))
 
 
+def terms() -> list[tuple[str, ...]]:
+    """Every word that is known besides licences: what it is, and what it says of each purpose."""
+    asked = [Asked(purpose) for purpose in PURPOSES]
+    found: list[tuple[str, ...]] = []
+    for word in WORDS:
+        found.append((word, "a purpose", *(_SAID[is_a(ask.purpose, word)] for ask in asked)))
+    for word, term in duo.TERMS.items():
+        label = f"{term.code}, {term.label}"
+        found.append((word, label, *(duo.clause(word, "", ask).says for ask in asked)))
+    return found
+
+
+def terms_markdown() -> str:
+    """:func:`terms` for a page."""
+    lines = [f"| Term | What it is | {' | '.join(PURPOSES)} |", "|---" * (2 + len(PURPOSES)) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(_plain, each))} |" for each in terms())]) + "\n"
+
+
+def terms_view() -> Table:
+    """:func:`terms` for the terminal."""
+    table = Table("Term", "What it is", *PURPOSES)
+    for each in terms():
+        table.add_row(*map(escape, each))
+    return table
+
+
 def view(rows: Iterable[Row]) -> Table:
     """For the terminal."""
-    from rich.markup import escape
-
     table = Table(*HEAD, show_lines=True)
     for each in rows:
         colour = {"permitted": "green", "refused": "red"}.get(each.verdict.split(",")[0], "yellow")
@@ -59,7 +88,7 @@ def markdown(rows: Sequence[Row]) -> str:
     lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
     for each in rows:
         terms = "<br>".join(_plain(words) for words, _ in each.terms)
-        places = "<br>".join(f"`{_plain(where)}`" for _, where in each.terms)
+        places = "<br>".join(f"`{_plain(w)}`" for w in dict.fromkeys(w for _, w in each.terms))
         lines.append(f"| {each.data} | {each.purpose} | {each.verdict} | {terms} | {places} |")
     return "\n".join(lines) + "\n"
 

@@ -7,13 +7,10 @@ from pydantic import Field, field_validator
 from proctor_steps.contract import Purpose
 from proctor_steps.dataset.link import link_or_copy
 from proctor_steps.policy import folder
-from proctor_steps.policy.answer import Answer, answer
+from proctor_steps.policy.answer import FILE, Answer, answer
 from proctor_steps.policy.clauses import Asked, is_date
 from proctor_steps.policy.metadata import Metadata
 from proctor_steps.stage import DataError, Stage, StageParams, StepIO
-
-FILE = "usage.json"
-
 
 class UsageParams(StageParams):
     """What every stage is told that checks the use of data."""

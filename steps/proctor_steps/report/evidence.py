@@ -15,8 +15,10 @@ from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
 from proctor_steps.compliance.verdict import FILE as COMPLIANCE_FILE
 from proctor_steps.compliance.verdict import Verification
+from proctor_steps.policy.answer import FILE as USAGE_FILE
 from proctor_steps.report.read import Read
 from proctor_steps.report.tuning import Tuned
+from proctor_steps.report.usage import Usage
 from proctor_steps.stage import DataError, StepIO
 
 
@@ -149,6 +151,7 @@ class Evidence:
     raw_scores: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     dataset_folder: Path | None = None
+    usage: Usage | None = None
     model: dict[str, Any] = field(default_factory=dict)
     model_folder: Path | None = None
     problems: list[str] = field(default_factory=list)
@@ -203,6 +206,7 @@ def gather(io: StepIO, runs_input: str = "runs", scores_input: str = "accuracy")
         if tuned is not None and tuned.ended != "off":
             found.tunings[tuned.scenario] = tuned
     found.dataset_folder, found.dataset = _folder(io, "dataset", "dataset.json", found, wrong)
+    found.usage = _usage(found.dataset_folder, found, wrong)
     found.model_folder, found.model = _folder(io, "model", "model.json", found, wrong)
     if wrong:
         raise DataError("the evidence cannot be read:\n" + "\n".join(f"  {line}" for line in wrong))
@@ -234,6 +238,14 @@ def _compliance(io: StepIO, found: Evidence, wrong: list[str]) -> None:
         if verified is not None:
             key = verified.scenario, verified.test
             found.compliance[key], found.compliance_folders[key] = verified, folder
+
+
+def _usage(dataset: Path | None, found: Evidence, wrong: list[str]) -> Usage | None:
+    """Of a dataset that was made for a stated purpose."""
+    path = dataset / USAGE_FILE if dataset else None
+    if path is None or not path.is_file():
+        return None
+    return _fit(Usage, _json(path, found, wrong), path, wrong)
 
 
 def _folder(

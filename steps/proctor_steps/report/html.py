@@ -294,6 +294,7 @@ def _summary(found: Evidence, judged: Verdict, approvals: tuple[Approval, ...]) 
         "tuning": [found.tunings[n].model_dump() for n in sorted(found.tunings)],
         # The list of names is in the dataset itself, and stands here by its digest.
         "dataset": {k: v for k, v in found.dataset.items() if k != "images"},
+        "usage": found.usage.model_dump(mode="json") if found.usage else None,
         "model": found.model,
     }
 
