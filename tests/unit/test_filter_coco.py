@@ -196,9 +196,7 @@ def test_coco_s_dataset_is_the_same_byte_for_byte(shared_data: Path, run_stage: 
     ]
 
 
-def test_without_a_purpose_nothing_is_said_of_it(
-    dataset: dict[str, Path], run_stage: Any
-) -> None:
+def test_without_a_purpose_nothing_is_said_of_it(dataset: dict[str, Path], run_stage: Any) -> None:
     result, out = run_stage(STAGE, {}, inputs=dataset)
     assert "usage" not in result.metrics and not (out / "usage.json").exists()
 

@@ -130,7 +130,7 @@ def test_the_stage_runs_filters_or_refuses_as_the_table_says(
     expected = dict(zip([a.purpose for a in ASKED], EXPECTED[path.stem], strict=True))[ask.purpose]
     if expected == "refused":
         assert result.status == "data_error" and "croissant.json: $" in result.message
-        assert [p for p in out.iterdir()] == []
+        assert list(out.iterdir()) == []
         return
     assert result.status == "ok", result.message
     left = {p.name for p in out.iterdir()} - {"croissant.json", FILE}
@@ -155,7 +155,9 @@ def test_what_is_left_out_is_in_the_metadata_no_more(tmp_path: Path, run_stage: 
     kept = before["recordSet"][0]["data"]
     before["recordSet"][0]["data"] = [kept[0], kept[2]]
     assert after == before
-    left_out = [c["id"] for e in json.loads((out / FILE).read_text())["left_out"] for c in e["clauses"]]
+    left_out = [
+        c["id"] for e in json.loads((out / FILE).read_text())["left_out"] for c in e["clauses"]
+    ]
     assert left_out == ["CC-BY-NC-4.0", "https://example.org/terms"]
 
 
@@ -228,6 +230,7 @@ def test_the_command_in_other_forms(tmp_path: Path) -> None:
         ("https://opendatacommons.org/licenses/odbl/1-0/", "ODbL-1.0"),
         ("http://flickr.com/commons/usage/", "Flickr-Commons"),
         ("http://www.usa.gov/copyright.shtml", "US-Government-Work"),
+        ("CC BY-NC-SA 4.0", "CC-BY-NC-SA-4.0"),
         ("  mit ", "MIT"),
     ],
 )
@@ -415,6 +418,8 @@ def test_a_conflict_voids_unless_the_policy_prefers_permissions() -> None:
         ({"action": "display"}, "refused"),
         ({"action": {"@id": "DUO:0000042"}}, "permitted"),
         ({"action": {"@id": "DUO:0000006"}}, "refused"),
+        ({"action": {"@id": "DUO:0000046"}}, "refused"),  # a limit, which permits nothing
+        ({"action": "commercialize"}, "refused"),
         ({"action": []}, "refused"),
     ],
     ids=str,
@@ -424,6 +429,21 @@ def test_permissions_with_duties_parties_and_targets(rule: dict[str, Any], verdi
     assert made.verdict == verdict
     if "attribute" in str(rule):
         assert [(c.id, c.label) for c in made.duties] == [("odrl:duty", "attribute")]
+
+
+def test_a_duty_as_a_constraint_is_told() -> None:
+    terms = {"operator": "eq", "rightOperand": {"@id": "DUO:0000019"}}
+    made = answered(policy(permission={**USE, "constraint": {"and": [terms]}}))
+    assert made.verdict == "permitted" and [c.id for c in made.duties] == ["DUO:0000019"]
+
+
+def test_a_permission_of_another_asset_counts_only_where_no_dataset_is_named() -> None:
+    terms = read(policy(permission={**USE, "target": "https://example.org/x"}), "policy.json")
+    other = read(dataset(license="CC0-1.0"), "croissant.json")
+    assert terms is not None and other is not None
+    ask = Asked("research", DATE)
+    assert answer([terms], ask, "").verdict == "permitted"
+    assert says(answer([other, terms], ask, "")) == ("refused", ["odrl:permission"])
 
 
 def test_what_a_policy_inherits_is_for_a_person() -> None:
@@ -437,7 +457,9 @@ def test_croissant_s_own_example() -> None:
         {"odrl:operator": {"@id": "odrl:eq"}, "odrl:rightOperand": {"@id": "duo:0000018"}}
     ]
     permission = {"odrl:action": {"@id": "duo:0000006"}, "odrl:constraint": constraints}
-    value = dataset(usageInfo={"@type": ["CreativeWork", "odrl:Offer"], "odrl:permission": permission})
+    value = dataset(
+        usageInfo={"@type": ["CreativeWork", "odrl:Offer"], "odrl:permission": permission}
+    )
     made = answered(value, "clinical-research")  # whether for no profit, only a person can say
     assert [(c.id, c.says) for c in made.clauses] == [("odrl:permission", "undecided")]
     assert answered(value, "clinical-research", accept="a hospital").verdict == "permitted"
@@ -534,6 +556,34 @@ def test_usage_terms_of_the_whole_count_for_every_part() -> None:
     value = dataset(license="CC0-1.0", usageInfo=ban, distribution=files(a="CC-BY-4.0"))
     assert answered(value).verdict == "permitted"
     assert says(answered(value, "commercial-benchmark")) == ("refused", ["odrl:prohibition"])
+
+
+def test_every_dataset_of_a_file_counts() -> None:
+    both = {"@graph": [dataset(license="CC0-1.0"), dataset(license="CC-BY-NC-4.0")]}
+    assert says(answered(both, "commercial-benchmark")) == ("refused", ["CC-BY-NC-4.0"])
+
+
+def test_rules_of_the_dataset_itself_count() -> None:
+    value = dataset(license="CC-BY-4.0", **{"odrl:prohibition": USE})
+    assert says(answered(value)) == ("refused", ["odrl:prohibition"])
+
+
+def test_links_are_no_part_of_a_dataset(tmp_path: Path, run_stage: Any) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "d" / "croissant.json").write_text(json.dumps(dataset(license="CC0-1.0")))
+    params = {"purpose": "research", "date": DATE}
+    result, _ = run_stage(STAGE, params, inputs={"dataset": tmp_path / "d"})
+    assert result.status == "data_error" and "link: links" in result.message
+
+
+def test_coco_with_odd_entries() -> None:
+    images = [1, {}, {"license": []}, {"license": 2, "file_name": "a.jpg"}, {"license": 9}]
+    value = {"images": images, "annotations": [], "licenses": [{"id": 2, "url": "MIT"}, 3, {}]}
+    made = answered(value)
+    assert (made.verdict, made.kept, made.total) == ("filter", 1, 5)
+    assert [(e.what, e.clauses[0].id) for e in made.left_out] == [("4 images", "none")]
 
 
 def record_set(**cells: str) -> dict[str, Any]:
@@ -659,7 +709,9 @@ def test_any_value_is_answered(value: Any, purpose: Any) -> None:
 
 
 def test_a_clause_reads_as_a_sentence() -> None:
-    clause = Clause("DUO:0000046", "non-commercial use only", "c.json: $.usageInfo", "forbids", "no")
+    clause = Clause(
+        "DUO:0000046", "non-commercial use only", "c.json: $.usageInfo", "forbids", "no"
+    )
     assert str(clause) == "DUO:0000046 (non-commercial use only): no [c.json: $.usageInfo]"
 
 

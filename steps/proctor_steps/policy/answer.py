@@ -103,7 +103,8 @@ def answer(
     """
     place = ", ".join(f"{each.where}: $" for each in found) or where
     licence = [c for each in found for c in licence_clauses(each.terms.licences, ask, rule)]
-    usage = [c for each in found for c in usage_clauses(each.terms.usage, ask, each.asset)]
+    asset = frozenset(name for each in found for name in each.asset)
+    usage = [c for each in found for c in usage_clauses(each.terms.usage, ask, asset)]
     whole = _Judged(None, [*licence, *usage], place)
     blocked = whole.blocked(ask)
     # What the whole says of its use counts for every part; its licence where a part has none.

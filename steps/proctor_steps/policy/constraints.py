@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from proctor_steps.policy import duo
-from proctor_steps.policy.clauses import Asked
+from proctor_steps.policy.clauses import Asked, Clause, is_date
 from proctor_steps.policy.jsonld import Node
 from proctor_steps.policy.purposes import all_of, any_of, is_a, negated
 
@@ -26,20 +26,22 @@ _BEFORE: dict[str, Callable[[str, str], bool]] = {
     "eq": lambda date, limit: date == limit,
     "neq": lambda date, limit: date != limit,
 }
-_DATE = re.compile(r"(\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01]))(T[0-9:.]+)?(Z|[+-]\d\d:\d\d)?")
+_DATE = re.compile(r"(\d{4}-\d\d-\d\d)(T[0-9:.]+)?(Z|[+-]\d\d:\d\d)?")
 
 
 @dataclass(frozen=True)
 class Judged:
     """Whether a constraint holds (``None``: it cannot be judged), and its words with their place.
 
-    ``note``: what it was compared with, where the words do not tell.
+    ``note``: what it was compared with, where the words do not tell. ``duties``: what it asks for
+    after the use, as DUO has terms for that.
     """
 
     holds: bool | None
     text: str
     where: str
     note: str = ""
+    duties: tuple[Clause, ...] = ()
 
 
 def judge(constraints: Iterable[Node], ask: Asked) -> list[Judged]:
@@ -61,27 +63,30 @@ def _one(node: Node, ask: Asked) -> Judged:
     words = [part.word for part in right]
     name = left.name if left else ""
     text = " ".join(filter(None, (name, sign, ", ".join(words)))) or "a constraint without words"
-    holds, note = None, ""
+    holds, note, duties = None, "", ()
     if not right or not all(words):
         pass  # also what stands under rightOperandReference: nothing is fetched
     elif name == "purpose" or (not name and all(map(duo.is_duo, words))):
         holds = _purpose(sign, words, ask)
+        terms = [duo.clause(word, node.where, ask) for word in words if duo.is_duo(word)]
+        duties = tuple(term for term in terms if term.says == "duty" and sign in _ANY)
     elif name == "dateTime" and len(words) == 1:
         holds = _date(sign, words[0], ask)
         note = f"the date of use is {ask.date or 'not given'}"
-    return Judged(holds, text, node.where, note)
+    return Judged(holds, text, node.where, note, duties)
 
 
 def _logical(name: str, parts: Sequence[Judged], where: str) -> Judged:
     holds = [part.holds for part in parts]
+    duties = tuple(duty for part in parts for duty in part.duties)
     text = f" {name} ".join(part.text for part in parts)
     note = ", ".join(dict.fromkeys(part.note for part in parts if part.note))
     if name == "or":
-        return Judged(any_of(holds), text, where, note)
+        return Judged(any_of(holds), text, where, note, duties)
     if name == "xone":
         one = None if None in holds else holds.count(True) == 1
-        return Judged(False if holds.count(True) > 1 else one, text, where, note)
-    return Judged(all_of(holds), text, where, note)
+        return Judged(False if holds.count(True) > 1 else one, text, where, note, duties)
+    return Judged(all_of(holds), text, where, note, duties)
 
 
 def _purpose(sign: str, words: Sequence[str], ask: Asked) -> bool | None:
@@ -101,7 +106,7 @@ def is_purpose(word: str, ask: Asked) -> bool | None:
 def _date(sign: str, limit: str, ask: Asked) -> bool | None:
     """By days, as the date of use is one: of a limit at some hour of that day nobody can tell."""
     found = _DATE.fullmatch(limit.strip())
-    if found is None or sign not in _BEFORE or not ask.date:
+    if found is None or not is_date(found[1]) or sign not in _BEFORE or not ask.date:
         return None
     day, hour = found[1], found[2]
     return None if hour and day == ask.date else _BEFORE[sign](ask.date, day)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from proctor_steps.dataset.coco import load_json
-from proctor_steps.policy.answer import Answer, LeftOut
-from proctor_steps.policy.metadata import Metadata, read
+from proctor_steps.policy.answer import Answer
+from proctor_steps.policy.metadata import Metadata, Part, read
 from proctor_steps.stage import DataError
 
 # What metadata are called beside their data; by convention at the top of the folder.
@@ -61,59 +62,72 @@ def given(folder: Path) -> list[Metadata]:
     return [load(path, path.relative_to(folder).as_posix()) for path in found]
 
 
-def files_of(folder: Path) -> Iterator[str]:
-    """Names of all files below a folder, in order. Hidden ones, and links, are none of a dataset."""
+def files_of(folder: Path) -> list[str]:
+    """Names of all files below a folder, in order; hidden ones are none of a dataset.
+
+    Raises:
+        DataError: some are links: where they lead is no part of the dataset.
+    """
+    found, links = [], []
     for root, folders, names in os.walk(folder):
+        shown = [Path(root) / n for n in sorted([*folders, *names]) if not n.startswith(".")]
+        links += [path for path in shown if path.is_symlink()]
+        found += [path for path in shown if path.is_file() and not path.is_symlink()]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(root) / name
-            if not (name.startswith(".") or path.is_symlink()):
-                yield path.relative_to(folder).as_posix()
+    if links:
+        listed = ", ".join(path.relative_to(folder).as_posix() for path in links[:5])
+        more = f" and {len(links) - 5} more" if len(links) > 5 else ""
+        raise DataError(f"{listed}{more}: links; put the files themselves into the dataset")
+    return [path.relative_to(folder).as_posix() for path in found]
 
 
-def permitted_files(names: Sequence[str], answer: Answer, kept: Sequence[str]) -> list[str]:
+@dataclass(frozen=True)
+class _Patterns:
+    """Files by path below the folder, by bare name, or by a pattern of the path."""
+
+    exact: frozenset[str]
+    globs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> _Patterns:
+        names = frozenset(names)
+        return cls(names, tuple(n for n in names if any(c in n for c in "*?[")))
+
+    def match(self, name: str) -> bool:
+        known = name in self.exact or name.rpartition("/")[2] in self.exact
+        return known or any(fnmatchcase(name, pattern) for pattern in self.globs)
+
+
+def permitted_files(names: Sequence[str], answer: Answer, kept: Iterable[str]) -> list[str]:
     """The files that may be used.
 
-    ``kept``: patterns of the parts that may be used.
+    ``kept``: names and patterns of what may be used even where the rest may not.
 
     Raises:
         DataError: something that may not be used cannot be told from the rest.
     """
-    out = [each for each in answer.left_out if each.part]
-    problems = [text for each in out if (text := _inseparable(each, names))]
+    out = [each.part for each in answer.left_out if each.part]
+    known = {*names, *(name.rpartition("/")[2] for name in names)}
+    problems = [text for part in out if (text := _inseparable(part, known))]
     if problems:
         raise DataError(
             "what may not be used cannot be left out:\n" + "\n".join(problems) + "\n"
             "Give the data as single files that the metadata names, or other data."
         )
-    bad = {pattern for each in out if each.part for pattern in each.part.files}
-    return [
-        name
-        for name in names
-        if not _matches(name, bad) and (answer.rest or _matches(name, set(kept)))
-    ]
+    bad, good = _Patterns.of(n for part in out for n in part.files), _Patterns.of(kept)
+    return [n for n in names if not bad.match(n) and (answer.rest or good.match(n))]
 
 
-def _inseparable(each: LeftOut, names: Sequence[str]) -> str:
-    part = each.part
-    assert part is not None  # noqa: S101 - of left-out parts alone
+def _inseparable(part: Part, known: Container[str]) -> str:
     why = ""
     if not part.files:
         why = "the metadata does not say which files they are"
     elif part.packed:
         why = "they lie inside another file"
     elif part.single:
-        missing = [name for name in part.files if not any(_matches(n, {name}) for n in names)]
-        why = f"{missing[0]} is no file of the dataset" if missing else ""
-    return f"  {each.what}: {why} [{part.where}]" if why else ""
-
-
-def _matches(name: str, patterns: set[str]) -> bool:
-    """By path below the folder, by a pattern of it, or by the bare name."""
-    base = name.rpartition("/")[2]
-    if name in patterns or base in patterns:
-        return True
-    return any(fnmatchcase(name, p) for p in patterns if any(c in p for c in "*?["))
+        missing = next((name for name in part.files if name not in known), "")
+        why = f"{missing} is no file of the dataset" if missing else ""
+    return f"  {part.what}: {why} [{part.where}]" if why else ""
 
 
 def without(value: Any, dropped: Sequence[Any]) -> Any:

@@ -97,7 +97,7 @@ def find(text: str) -> Licence | None:
         return _BY_ID["cc0-1.0"] if zero else _known("PDM-1.0", "Public Domain Mark 1.0")
     if found := _ID_URL.fullmatch(place):
         plain = found[1]
-    if found := _CC_ID.fullmatch(plain):
+    if found := _CC_ID.fullmatch(plain.replace(" ", "-")):
         return _creative_commons(found[1], found[2])
     return _BY_ID.get(plain) or _URLS.get(place)
 

@@ -90,15 +90,15 @@ def read(value: Any, where: str) -> Metadata | None:
         raise DataError(message)
     top = root(value, f"{where}: $")
     if isinstance(value.get("images"), list) and "annotations" in value:
-        return Metadata(where, value, Terms(), tuple(_coco(top)), covered=True)
+        return Metadata(where, value, Terms(), tuple(_coco(value, top)), covered=True)
     datasets = [node for node in [top, *top.get("@graph")] if "Dataset" in node.types]
     if datasets:
-        return _dataset(datasets[0], top, where)
+        return _datasets(datasets, top, where)
     policies = [node for node in [top, *top.get("@graph")] if odrl.is_policy(node)]
     if policies or odrl_type(top):
         return Metadata(where, value, Terms(usage=tuple(policies or [top])))
     if top.get("license", "usageInfo"):
-        return _dataset(top, top, where)
+        return _datasets([top], top, where)
     return None
 
 
@@ -122,17 +122,22 @@ def odrl_type(node: Node) -> bool:
 # --- Croissant -----------------------------------------------------------------------------------
 
 
-def _dataset(node: Node, top: Node, where: str) -> Metadata:
+def _datasets(nodes: Sequence[Node], top: Node, where: str) -> Metadata:
+    """One dataset or several; the terms of all of them count."""
     elsewhere = {part.word: part for part in top.get("@graph") if part.word}
-    parts = [
-        *(_file(part, elsewhere) for part in node.get("distribution")),
-        *(part for each in node.get("recordSet") for part in _records(each, elsewhere)),
-    ]
-    named = [node, *node.get("@id", "url", "identifier", "sameAs")]
-    asset = frozenset(word for word in (each.word for each in named) if word)
-    own = tuple(part for part in parts if part)
-    covered = any(part.single and part.files for part in own)
-    return Metadata(where, top.value, _terms(node, elsewhere), own, covered, asset)
+    parts: list[Part] = []
+    for node in nodes:
+        parts += [p for each in node.get("distribution") if (p := _file(each, elsewhere))]
+        parts += [p for each in node.get("recordSet") for p in _records(each, elsewhere)]
+    terms = [_terms(node, elsewhere) for node in nodes]
+    own = Terms(
+        tuple(licence for each in terms for licence in each.licences),
+        tuple(usage for each in terms for usage in each.usage),
+    )
+    named = [name for node in nodes for name in node.get("@id", "url", "identifier", "sameAs")]
+    asset = frozenset(name.word for name in named if name.word)
+    covered = any(part.single and part.files for part in parts)
+    return Metadata(where, top.value, own, tuple(parts), covered, asset)
 
 
 def _terms(node: Node, elsewhere: Mapping[str, Node]) -> Terms:
@@ -143,7 +148,10 @@ def _terms(node: Node, elsewhere: Mapping[str, Node]) -> Terms:
 
     return Terms(
         tuple(whole(part) for part in node.get("license")),
-        tuple(whole(part) for part in node.get("usageInfo", "hasPolicy")),
+        (
+            *([node] if odrl.is_policy(node) else []),
+            *(whole(part) for part in node.get("usageInfo", "hasPolicy")),
+        ),
     )
 
 
@@ -217,22 +225,25 @@ def _cell(row: Node, field: Node) -> Node | None:
 # --- COCO ----------------------------------------------------------------------------------------
 
 
-def _coco(top: Node) -> Iterator[Part]:
+def _coco(value: Mapping[str, Any], top: Node) -> Iterator[Part]:
     """One part for each licence; images that name none, or none of the list, are one, too."""
-    known: dict[Any, Node] = {}
+    known: dict[int | str, Node] = {}
     for licence in top.get("licenses"):
-        if id_ := licence.one("id"):
-            known.setdefault(id_.word, licence)
-    found: dict[str, list[Node]] = {}
-    for image in top.get("images"):
-        named = image.one("license")
-        found.setdefault(named.word if named and named.word in known else "", []).append(image)
-    for id_, images in sorted(found.items()):
-        url = known[id_].one("url") if id_ else None
-        files = [cell.word for image in images if (cell := image.one("file_name"))]
-        place = url or known.get(id_) or images[0]
-        terms = Terms((url,) if url else ())
-        yield Part("", "image", len(images), place.where, terms, tuple(files))
+        id_ = licence.value.get("id") if isinstance(licence.value, dict) else None
+        if isinstance(id_, int | str):
+            known.setdefault(id_, licence)
+    found: dict[int | str | None, list[str]] = {}
+    for image in value["images"]:
+        image = image if isinstance(image, dict) else {}
+        id_ = image.get("license")
+        same = found.setdefault(id_ if isinstance(id_, int | str) and id_ in known else None, [])
+        same.append(str(image.get("file_name", "")))
+    order = [*known, None]
+    for id_ in (each for each in order if each in found):
+        listed = known.get(id_, top) if id_ is not None else top
+        url = listed.one("url") if id_ is not None else None
+        terms, where = Terms((url,) if url else ()), (url or listed).where
+        yield Part("", "image", len(found[id_]), where, terms, tuple(filter(None, found[id_])))
 
 
 # --- what the terms say --------------------------------------------------------------------------

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proctor_steps.policy import constraints, duo
-from proctor_steps.policy.clauses import Asked, Clause
-from proctor_steps.policy.constraints import Judged
+from proctor_steps.policy.clauses import Asked, Clause, Says
 from proctor_steps.policy.jsonld import Node
 from proctor_steps.policy.purposes import TRAITS, all_of
 
@@ -31,12 +30,16 @@ _AFTER = ("attribute", "inform", "delete", "distribute", "shareAlike", "nextPoli
 
 @dataclass(frozen=True)
 class _Rule:
-    """A rule as judged. ``applies``: it is of this use, and its constraints hold."""
+    """A rule as judged. ``applies``: it is of this use, and its constraints hold.
+
+    ``duties``: what its constraints ask for after the use.
+    """
 
     applies: bool | None
     words: str
     where: str
     reason: str
+    duties: tuple[Clause, ...] = ()
 
 
 def is_policy(node: Node) -> bool:
@@ -72,12 +75,12 @@ def _permissions(policy: Node, ask: Asked, asset: frozenset[str]) -> list[Clause
     if granted:
         found = []
         for node, rule in granted:
-            found.append(Clause("odrl:permission", rule.words, rule.where, "permits"))
+            found += [Clause("odrl:permission", rule.words, rule.where, "permits"), *rule.duties]
             for duty in node.get("duty", "obligation"):
                 found += _duty("odrl:duty", duty, ask)
         return found
     open_ = [rule for _, rule in judged if rule.applies is None]
-    says = "undecided" if open_ else "forbids"
+    says: Says = "undecided" if open_ else "forbids"
     return [
         Clause("odrl:permission", rule.words, rule.where, says, rule.reason)
         for rule in open_ or [rule for _, rule in judged]
@@ -98,10 +101,10 @@ def _permission(node: Node, policy: Node, ask: Asked, asset: frozenset[str]) -> 
 def _grants(action: Node, ask: Asked) -> bool | None:
     """Whether a permission of this action is one of what is done here."""
     if duo.is_duo(action.word):
-        return constraints.is_purpose(action.word, ask)
-    if action.name in _COMMERCIAL:
-        return "commercial" in TRAITS[ask.purpose]
-    return True if action.name == "use" else None
+        says = duo.clause(action.word, action.where, ask).says
+        return {"permits": True, "forbids": False}.get(says)
+    commercial = action.name in _COMMERCIAL and "commercial" in TRAITS[ask.purpose]
+    return True if commercial or action.name == "use" else None
 
 
 # --- prohibitions and duties ---------------------------------------------------------------------
@@ -170,7 +173,9 @@ def _judged(
         return _Rule(applies, words, unmet.where, f"its constraint {told}{note}")
     if applies is None and not reason:
         reason = "it is of a certain party or of another asset, which cannot be told from here"
-    return _Rule(applies, words, node.where, reason)
+    return _Rule(
+        applies, words, node.where, reason, tuple(duty for each in found for duty in each.duties)
+    )
 
 
 def _others(node: Node, policy: Node, asset: frozenset[str]) -> list[bool | None]:

@@ -28,7 +28,7 @@ class Row:
 
 
 def row(data: str, made: Answer) -> Row:
-    """An answer's row: the terms of a refusal, what is left out, or what permits with its duties."""
+    """An answer's row: terms of a refusal, what is left out, or what permits, with duties."""
     verdict = f"{made.verdict}, {made.kept} of {made.total}" if made.total else made.verdict
     terms = [(f"left out, {each.what}: {c.words}", c.where)
              for each in made.left_out for c in each.clauses]  # fmt: skip

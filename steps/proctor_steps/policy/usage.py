@@ -1,4 +1,4 @@
-"""``dataset policy``: what of a dataset the purpose permits, before anything is computed with it."""
+"""``dataset policy``: what of a dataset may be used for the purpose, before any compute."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from proctor_steps.policy.answer import FILE, Answer, answer
 from proctor_steps.policy.clauses import Asked, is_date
 from proctor_steps.policy.metadata import Metadata
 from proctor_steps.stage import DataError, Stage, StageParams, StepIO
+
 
 class UsageParams(StageParams):
     """What every stage is told that checks the use of data."""
@@ -50,7 +51,7 @@ def run(params: Params, io: StepIO) -> None:
     for extra in io.inputs("metadata").values():
         found += folder.given(extra)
     decided = decide(answer(found, ask, f"no {', '.join(folder.NAMES)}"), io)
-    names = list(folder.files_of(source))
+    names = folder.files_of(source)
     dropped = [each.part for each in decided.left_out if each.part]
     kept = [p for each in found for part in each.parts if part not in dropped for p in part.files]
     for name in folder.permitted_files(names, decided, [*kept, *own]):
