@@ -27,8 +27,8 @@ from proctor_steps.policy import mlperf
 from proctor_steps.policy.answer import FILE, Answer, answer
 from proctor_steps.policy.clauses import Asked, blocking
 from proctor_steps.policy.folder import NAMES, beside
-from proctor_steps.policy.metadata import Terms
 from proctor_steps.policy.metadata import read as read_metadata
+from proctor_steps.policy.terms import Terms
 from proctor_steps.policy.usage import UsageParams, decide
 from proctor_steps.stage import DataError, Stage, StepIO
 

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from proctor_steps.policy import licences
 from proctor_steps.policy.clauses import Asked, Clause, blocking, once, open_points
-from proctor_steps.policy.metadata import (
-    Metadata,
-    Part,
-    Rule,
-    licence_clauses,
-    usage_clauses,
-)
+from proctor_steps.policy.metadata import Metadata, Part
+from proctor_steps.policy.terms import Rule, licence_clauses, usage_clauses
 
 FILE = "usage.json"  # in a dataset that was made for a stated purpose
 FORMAT = "proctor.usage/1"
@@ -103,8 +98,8 @@ def answer(
     """
     place = ", ".join(f"{each.where}: $" for each in found) or where
     licence = [c for each in found for c in licence_clauses(each.terms.licences, ask, rule)]
-    asset = frozenset(name for each in found for name in each.asset)
-    usage = [c for each in found for c in usage_clauses(each.terms.usage, ask, asset)]
+    ask = replace(ask, asset=frozenset(name for each in found for name in each.asset))
+    usage = [c for each in found for c in usage_clauses(each.terms.usage, ask)]
     whole = _Judged(None, [*licence, *usage], place)
     blocked = whole.blocked(ask)
     # What the whole says of its use counts for every part; its licence where a part has none.

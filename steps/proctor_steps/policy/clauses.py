@@ -51,11 +51,13 @@ class Asked:
     """The question: may the data be used for ``purpose`` on ``date`` (``YYYY-MM-DD``, or empty)?
 
     ``accept``: a person's reason to go on where the terms leave it open; empty: none was given.
+    ``asset``: the names of the dataset, where it has some.
     """
 
     purpose: Purpose
     date: str = ""
     accept: str = ""
+    asset: frozenset[str] = frozenset()
 
 
 def is_date(text: str) -> bool:

@@ -63,7 +63,8 @@ def _one(node: Node, ask: Asked) -> Judged:
     words = [part.word for part in right]
     name = left.name if left else ""
     text = " ".join(filter(None, (name, sign, ", ".join(words)))) or "a constraint without words"
-    holds, note, duties = None, "", ()
+    holds, note = None, ""
+    duties: tuple[Clause, ...] = ()
     if not right or not all(words):
         pass  # also what stands under rightOperandReference: nothing is fetched
     elif name == "purpose" or (not name and all(map(duo.is_duo, words))):

@@ -7,25 +7,16 @@ policies, and the licences of COCO's annotation files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from proctor_steps.policy import duo, licences, odrl
-from proctor_steps.policy.clauses import Asked, Clause, is_date
+from proctor_steps.policy import odrl
 from proctor_steps.policy.jsonld import Node, root
+from proctor_steps.policy.terms import Terms
 from proctor_steps.stage import DataError
 
 _DEEPEST = 100
-_NAMED = ("termCode", "url", "@id", "identifier", "name")  # of a term or a licence: what it is
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Licences and usage terms as they stand."""
-
-    licences: tuple[Node, ...] = ()
-    usage: tuple[Node, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -244,62 +235,3 @@ def _coco(value: Mapping[str, Any], top: Node) -> Iterator[Part]:
         url = listed.one("url") if id_ is not None else None
         terms, where = Terms((url,) if url else ()), (url or listed).where
         yield Part("", "image", len(found[id_]), where, terms, tuple(filter(None, found[id_])))
-
-
-# --- what the terms say --------------------------------------------------------------------------
-
-
-Rule = Callable[[str, str, Asked], list[Clause]]
-
-
-def licence_clauses(
-    terms: Sequence[Node], ask: Asked, rule: Rule = licences.clauses
-) -> list[Clause]:
-    """What licences say of the purpose, by a rule for their ids and URLs.
-
-    Several count together, as nobody says which of them may be chosen.
-    """
-    return [clause for node in terms for clause in _licence(node, ask, rule)]
-
-
-def _licence(node: Node, ask: Asked, rule: Rule) -> list[Clause]:
-    if odrl.is_policy(node):
-        return odrl.clauses(node, ask)
-    words = [n.word for n in node.get("url", "@id", "identifier", "name") if n.word]
-    texts = [node.word] if node.word else words
-    known = next((text for text in texts if licences.find(text)), texts[0] if texts else "")
-    return rule(known, node.where, ask)
-
-
-def usage_clauses(
-    terms: Sequence[Node], ask: Asked, asset: frozenset[str] = frozenset()
-) -> list[Clause]:
-    """What usage terms say of the purpose. Of DUO's permissions, one is enough."""
-    found = [(node, clause) for node in terms for clause in _usage(node, ask, asset)]
-    granted = any(clause.says == "permits" for _, clause in found)
-    return [
-        clause
-        for _, clause in found
-        if not (granted and _other_permission(clause) and clause.says in ("forbids", "undecided"))
-    ]
-
-
-def _other_permission(clause: Clause) -> bool:
-    term = duo.TERMS.get(clause.id)
-    return term is not None and term.kind == "permission"
-
-
-def _usage(node: Node, ask: Asked, asset: frozenset[str]) -> list[Clause]:
-    if odrl.is_policy(node):
-        return odrl.clauses(node, ask, asset)
-    words = [node.word] if node.word else []
-    words += [n.word for name in _NAMED for n in node.get(name) if n.word]
-    if term := next((word for word in words if duo.is_duo(word)), ""):
-        ends = [n.word[:10] for n in node.get("expires") if is_date(n.word[:10])]
-        return [duo.clause(term, node.where, ask, min(ends, default=""))]
-    if known := next((word for word in words if licences.find(word)), ""):
-        return licences.clauses(known, node.where, ask)
-    said = words[0] if words else ""
-    said = said if len(said) <= 100 else f"{said[:100]}…"
-    reason = "what it asks cannot be told from here"
-    return [Clause("usageInfo", said, node.where, "undecided", reason)]

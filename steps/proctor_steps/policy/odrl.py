@@ -47,13 +47,13 @@ def is_policy(node: Node) -> bool:
     return any(node.get(name) for name in RULES)
 
 
-def clauses(policy: Node, ask: Asked, asset: frozenset[str] = frozenset()) -> list[Clause]:
-    """What a policy says of the purpose. ``asset``: the names of the dataset that it is of."""
-    found = _permissions(policy, ask, asset)
+def clauses(policy: Node, ask: Asked) -> list[Clause]:
+    """What a policy says of the purpose."""
+    found = _permissions(policy, ask)
     permitted = any(clause.says == "permits" for clause in found)
     strategy = {node.name for node in policy.get("conflict")}
     for rule in policy.get("prohibition"):
-        clause = _prohibition(rule, policy, ask, asset)
+        clause = _prohibition(rule, policy, ask)
         # Where a policy names no strategy, a conflict voids it: the prohibition stands either way.
         if clause and not (permitted and strategy == {"perm"} and clause.says != "duty"):
             found.append(clause)
@@ -68,9 +68,9 @@ def clauses(policy: Node, ask: Asked, asset: frozenset[str] = frozenset()) -> li
 # --- permissions ---------------------------------------------------------------------------------
 
 
-def _permissions(policy: Node, ask: Asked, asset: frozenset[str]) -> list[Clause]:
+def _permissions(policy: Node, ask: Asked) -> list[Clause]:
     """What permits; else what might; else why none of them does."""
-    judged = [(node, _permission(node, policy, ask, asset)) for node in policy.get("permission")]
+    judged = [(node, _permission(node, policy, ask)) for node in policy.get("permission")]
     granted = [(node, rule) for node, rule in judged if rule.applies]
     if granted:
         found = []
@@ -87,7 +87,7 @@ def _permissions(policy: Node, ask: Asked, asset: frozenset[str]) -> list[Clause
     ]
 
 
-def _permission(node: Node, policy: Node, ask: Asked, asset: frozenset[str]) -> _Rule:
+def _permission(node: Node, policy: Node, ask: Asked) -> _Rule:
     actions = _actions(node, policy)
     grants = [_grants(action, ask) for action in actions]
     of_action = True if True in grants else None if None in grants or not grants else False
@@ -95,7 +95,7 @@ def _permission(node: Node, policy: Node, ask: Asked, asset: frozenset[str]) -> 
         None: "whether that is this use cannot be told from here",
         False: f"{ask.purpose} is not such a use",
     }.get(of_action, "")
-    return _judged(node, policy, actions, of_action, reason, ask, asset)
+    return _judged(node, policy, actions, of_action, reason, ask)
 
 
 def _grants(action: Node, ask: Asked) -> bool | None:
@@ -110,12 +110,12 @@ def _grants(action: Node, ask: Asked) -> bool | None:
 # --- prohibitions and duties ---------------------------------------------------------------------
 
 
-def _prohibition(node: Node, policy: Node, ask: Asked, asset: frozenset[str]) -> Clause | None:
+def _prohibition(node: Node, policy: Node, ask: Asked) -> Clause | None:
     actions = _actions(node, policy)
     each = [_is_done(action, ask) for action in actions]
     of_action = True if True in each else None if None in each or not each else False
     unclear = "whether that is done here cannot be told" if of_action is None else ""
-    rule = _judged(node, policy, actions, of_action, unclear, ask, asset)
+    rule = _judged(node, policy, actions, of_action, unclear, ask)
     if rule.applies:
         return Clause("odrl:prohibition", rule.words, rule.where, "forbids", "it is prohibited")
     if rule.applies is None:
@@ -158,12 +158,11 @@ def _judged(
     of_action: bool | None,
     reason: str,
     ask: Asked,
-    asset: frozenset[str],
 ) -> _Rule:
     """The rule's action with its constraints, its asset and its parties."""
     limits = [*node.get("constraint"), *(r for a in actions for r in a.get("refinement"))]
     found = constraints.judge(limits, ask)
-    applies = all_of([of_action, constraints.together(found), *_others(node, policy, asset)])
+    applies = all_of([of_action, constraints.together(found), *_others(node, policy, ask)])
     words = ", ".join([a.name or "an action without words" for a in actions] or ["no action"])
     words = ", ".join([words, *(judged.text for judged in found)])
     unmet = next((judged for judged in found if judged.holds is not True), None)
@@ -178,11 +177,11 @@ def _judged(
     )
 
 
-def _others(node: Node, policy: Node, asset: frozenset[str]) -> list[bool | None]:
+def _others(node: Node, policy: Node, ask: Asked) -> list[bool | None]:
     """``None`` for a rule of a certain party, or of something else than the dataset."""
     parties = [*node.get("assignee"), *policy.get("assignee")]
     targets = [t.word for t in (node.get("target") or policy.get("target"))]
-    strange = bool(targets) and bool(asset) and not set(targets) & asset
+    strange = bool(targets) and bool(ask.asset) and not set(targets) & ask.asset
     return [None] if parties or strange else []
 
 
