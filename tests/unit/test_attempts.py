@@ -214,6 +214,13 @@ def test_an_attempt_is_not_given_up_for_an_engine_that_does_not_answer(
     assert len(bench.fake.starts()) == 1
 
 
+def test_the_day_of_the_run_is_a_parameter_and_in_the_identity(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch(params={"date": "${run.date}", "on": "on ${run.date}"})))
+    day = bench.record.header().at[:10]
+    parts = bench.step().parts()
+    assert parts["params"] == {"date": day, "on": f"on {day}"}
+
+
 def test_what_the_parameters_leave_out_is_skipped(tmp_path: Path) -> None:
     step = fetch(select=(Select(param="scenarios", value="A"),))
     with pytest.raises(StepSkipped, match="'A' is not in scenarios"):
