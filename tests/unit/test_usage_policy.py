@@ -578,6 +578,26 @@ def test_links_are_no_part_of_a_dataset(tmp_path: Path, run_stage: Any) -> None:
     assert result.status == "data_error" and "link: links" in result.message
 
 
+def test_of_coco_s_file_images_and_their_boxes_are_left_out(tmp_path: Path, run_stage: Any) -> None:
+    (path,) = [p for p in DATA if p.stem == "13-coco"]
+    value = json.loads(path.read_text())
+    value["annotations"] = [{"id": n, "image_id": n, "area": 1} for n in range(9)]
+    names = [image["file_name"] for image in value["images"]]
+    result, out = run_on(value, tmp_path / "d", run_stage, *names)
+    assert result.status == "ok", result.message
+    made = json.loads((out / "croissant.json").read_text())
+    kept = [image for image in value["images"] if image["license"] > 3]
+    boxes = [box for box in value["annotations"] if box["image_id"] > 2]
+    assert made == {**value, "images": kept, "annotations": boxes}
+    assert left(out) == {*(i["file_name"] for i in kept), "croissant.json", FILE}
+
+
+def test_what_is_written_into_metadata_breaks_no_line() -> None:
+    made = answered(dataset(license="\x1b[2J" + "a\nb" * 1000))
+    assert made.refusal.count("\n") == 2 and "\x1b" not in made.refusal
+    assert len(made.refusal) < 2000
+
+
 def test_coco_with_odd_entries() -> None:
     images = [1, {}, {"license": []}, {"license": 2, "file_name": "a.jpg"}, {"license": 9}]
     value = {"images": images, "annotations": [], "licenses": [{"id": 2, "url": "MIT"}, 3, {}]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -130,14 +130,18 @@ def _inseparable(part: Part, known: Container[str]) -> str:
     return f"  {part.what}: {why} [{part.where}]" if why else ""
 
 
-def without(value: Any, dropped: Sequence[Any]) -> Any:
+def without(value: Any, dropped: Iterable[Mapping[str, Any]]) -> Any:
     """Metadata without the entries (these very objects) of what was left out."""
     gone = {id(entry) for entry in dropped}
-    if isinstance(value, list):
-        return [without(item, dropped) for item in value if id(item) not in gone]
-    if isinstance(value, dict):
-        return {key: without(item, dropped) for key, item in value.items() if id(item) not in gone}
-    return value
+
+    def kept(part: Any) -> Any:
+        if isinstance(part, list):
+            return [kept(item) for item in part if id(item) not in gone]
+        if isinstance(part, dict):
+            return {key: kept(item) for key, item in part.items() if id(item) not in gone}
+        return part
+
+    return kept(value)
 
 
 def write(path: Path, value: Any) -> None:

@@ -32,6 +32,7 @@ _USUAL = {short.rstrip(":"): namespace for namespace, short in reversed(_NAMESPA
 }
 _DUO = re.compile(r"(?:obo:)?DUO[_:](\d{7})", re.IGNORECASE)
 _PLAIN_KEY = re.compile(r"[A-Za-z_@][A-Za-z0-9_@]*")
+_LONGEST = 1000  # characters of a name, an address, a file
 _OWN = ("odrl:", "sc:", "cr:", "dct:")
 
 
@@ -66,7 +67,7 @@ class Node:
             value = next((value[key] for key in ("@id", "@value") if key in value), "")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             return ""
-        return compact(str(value), self.prefixes)
+        return _shown(compact(str(value), self.prefixes))
 
     @property
     def name(self) -> str:
@@ -108,6 +109,12 @@ def compact(text: str, prefixes: Mapping[str, str]) -> str:
             break
     duo = _DUO.fullmatch(text.strip())
     return f"DUO:{duo[1]}" if duo else text
+
+
+def _shown(text: str) -> str:
+    """Text of a file as it can stand in a message or a log: of one line, and no book."""
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _bare(word: str) -> str:

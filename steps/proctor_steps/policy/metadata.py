@@ -35,7 +35,7 @@ class Part:
     where: str
     terms: Terms
     files: tuple[str, ...] = ()
-    entries: tuple[Any, ...] = ()
+    entries: tuple[Mapping[str, Any], ...] = ()
     unread: bool = False
     packed: bool = False
 
@@ -223,15 +223,33 @@ def _coco(value: Mapping[str, Any], top: Node) -> Iterator[Part]:
         id_ = licence.value.get("id") if isinstance(licence.value, dict) else None
         if isinstance(id_, int | str):
             known.setdefault(id_, licence)
-    found: dict[int | str | None, list[str]] = {}
+    found: dict[int | str | None, list[Any]] = {}
     for image in value["images"]:
-        image = image if isinstance(image, dict) else {}
-        id_ = image.get("license")
-        same = found.setdefault(id_ if isinstance(id_, int | str) and id_ in known else None, [])
-        same.append(str(image.get("file_name", "")))
-    order = [*known, None]
-    for id_ in (each for each in order if each in found):
-        listed = known.get(id_, top) if id_ is not None else top
+        named = image.get("license") if isinstance(image, dict) else None
+        id_ = named if isinstance(named, int | str) and named in known else None
+        found.setdefault(id_, []).append(image)
+    boxes = _boxes(value["annotations"])
+    for id_ in (each for each in [*known, None] if each in found):
+        listed = known[id_] if id_ is not None else top
         url = listed.one("url") if id_ is not None else None
-        terms, where = Terms((url,) if url else ()), (url or listed).where
-        yield Part("", "image", len(found[id_]), where, terms, tuple(filter(None, found[id_])))
+        images = [image for image in found[id_] if isinstance(image, dict)]
+        names = [str(image["file_name"]) for image in images if image.get("file_name")]
+        ids = [image["id"] for image in images if isinstance(image.get("id"), int)]
+        yield Part(
+            "",
+            "image",
+            len(found[id_]),
+            (url or listed).where,
+            Terms((url,) if url else ()),
+            tuple(names),
+            (*images, *(box for each in ids for box in boxes.get(each, ()))),
+        )
+
+
+def _boxes(annotations: Any) -> dict[int, list[Any]]:
+    """Annotations by the image that they are of."""
+    found: dict[int, list[Any]] = {}
+    for box in annotations if isinstance(annotations, list) else ():
+        if isinstance(box, dict) and isinstance(box.get("image_id"), int):
+            found.setdefault(box["image_id"], []).append(box)
+    return found

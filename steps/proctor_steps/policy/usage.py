@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from pydantic import Field, field_validator
 
 from proctor_steps.contract import Purpose
@@ -23,6 +26,11 @@ class UsageParams(StageParams):
         default="",
         description="a person's reason to go on where licences and policies leave the use open",
     )
+
+    @field_validator("accept")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        return value.strip()
 
     @field_validator("date")
     @classmethod
@@ -53,14 +61,16 @@ def run(params: Params, io: StepIO) -> None:
     decided = decide(answer(found, ask, f"no {', '.join(folder.NAMES)}"), io)
     names = folder.files_of(source)
     dropped = [each.part for each in decided.left_out if each.part]
+    entries = [entry for part in dropped for entry in part.entries]
     kept = [p for each in found for part in each.parts if part not in dropped for p in part.files]
-    for name in folder.permitted_files(names, decided, [*kept, *own]):
+    usable = folder.permitted_files(names, decided, [*kept, *own])
+    for done, name in enumerate(usable, start=1):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
-        entries = [entry for part in dropped for entry in part.entries]
         if name in own and entries:
             folder.write(out / name, _rewritten(own[name], entries))
         elif name != FILE:
             link_or_copy(source / name, out / name)
+        io.progress(done, len(usable), "files")
     folder.write(out / FILE, decided.as_json())
 
 
@@ -89,14 +99,14 @@ def tell(made: Answer, io: StepIO) -> None:
     io.say(f"for {made.ask.purpose}: {made.verdict}")
 
 
-def _rewritten(metadata: Metadata, entries: list[object]) -> object:
+def _rewritten(metadata: Metadata, entries: Sequence[Mapping[str, Any]]) -> Any:
     """The metadata of what is left.
 
     Raises:
         DataError: what is left refers to what is not.
     """
     value = folder.without(metadata.value, entries)
-    ids = [e["@id"] for e in entries if isinstance(e, dict) and isinstance(e.get("@id"), str)]
+    ids = [entry["@id"] for entry in entries if isinstance(entry.get("@id"), str)]
     text = str(value)
     for id_ in ids:
         if f"'@id': {id_!r}" in text:
