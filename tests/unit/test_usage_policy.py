@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from proctor.cli import app
-from proctor_steps.policy import duo, folder, licences, mlperf, table
+from proctor_steps.policy import duo, folder, licences, mlperf, show
 from proctor_steps.policy.answer import FILE, Answer, answer
 from proctor_steps.policy.clauses import Asked, Clause
 from proctor_steps.policy.metadata import read
@@ -87,10 +87,10 @@ def says(made: Answer) -> tuple[str, list[str]]:
 # --- the table -----------------------------------------------------------------------------------
 
 
-def rows() -> list[table.Row]:
+def rows() -> list[show.Row]:
     loaded = [(path, folder.load(path, path.name)) for path in DATA]
     return [
-        table.row(path.stem, answer([found], ask, path.name))
+        show.row(path.stem, answer([found], ask, path.name))
         for path, found in loaded
         for ask in ASKED
     ]
@@ -166,8 +166,8 @@ def test_the_page_has_the_tables() -> None:
     about = "".join(f"| `{name}` | {what} |\n" for name, what in ABOUT.items())
     tables = {
         "purposes": f"| `purpose` | What it is |\n|---|---|\n{about}",
-        "terms": table.terms_markdown(),
-        "check": table.markdown(rows()),
+        "terms": show.terms_markdown(),
+        "check": show.markdown(rows()),
     }
     written = text
     for name, made in tables.items():
@@ -183,7 +183,7 @@ def test_the_command_prints_the_page_s_table() -> None:
     purposes = [word for ask in ASKED for word in ("--purpose", ask.purpose)]
     words = ["policy", "check", *map(str, DATA), *purposes, "--date", DATE, "--markdown"]
     done = CliRunner().invoke(app, words)
-    assert (done.exit_code, done.stdout) == (0, table.markdown(rows()))
+    assert (done.exit_code, done.stdout) == (0, show.markdown(rows()))
     assert done.stdout in PAGE.read_text()
 
 
@@ -194,7 +194,7 @@ def test_the_command_in_other_forms(tmp_path: Path) -> None:
     done = call("check", str(DATA[1]), "--json")
     assert [a["purpose"] for a in json.loads(done.stdout)] == list(PURPOSES)
     assert "CC-BY-NC-4.0" in call("check", str(DATA[1])).stdout
-    assert call("terms", "--markdown").stdout == table.terms_markdown()
+    assert call("terms", "--markdown").stdout == show.terms_markdown()
     assert "DUO:0000042" in call("terms").stdout
     for words, told in (
         (["--purpose", "resarch"], "known: commercial-benchmark, research"),
@@ -723,7 +723,7 @@ def test_any_value_is_answered(value: Any, purpose: Any) -> None:
         return
     made = answer([found], Asked(purpose, DATE), "x.json: $")
     json.dumps(made.as_json())
-    table.markdown([table.row("x", made)])
+    show.markdown([show.row("x", made)])
     # Nothing is permitted that no term permits.
     assert made.verdict == "refused" or any(c.says == "permits" for c in made.clauses)
 

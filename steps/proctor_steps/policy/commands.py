@@ -28,12 +28,12 @@ def terms(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown.")] = False,
 ) -> None:
     """The purposes, and what each known term of DUO or word of a policy says of them."""
-    from proctor_steps.policy import table
+    from proctor_steps.policy import show
 
     if as_markdown:
-        typer.echo(table.terms_markdown(), nl=False)
+        typer.echo(show.terms_markdown(), nl=False)
     else:
-        _console().print(table.terms_view())
+        _console().print(show.terms_view())
 
 
 def check(
@@ -89,18 +89,18 @@ def _answers(path: Path, asked: list[Asked]) -> tuple[list[Answer], str]:
 
 
 def _show(made: list[tuple[str, Answer]], as_json: bool, as_markdown: bool) -> None:
-    from proctor_steps.policy import table
+    from proctor_steps.policy import show
 
-    rows = [table.row(name, each) for name, each in made]
+    rows = [show.row(name, each) for name, each in made]
     if as_json:
         import json
 
         text = [{"data": name, **each.as_json()} for name, each in made]
         typer.echo(json.dumps(text, indent=1, ensure_ascii=False))
     elif as_markdown:
-        typer.echo(table.markdown(rows), nl=False)
+        typer.echo(show.markdown(rows), nl=False)
     elif rows:
-        _console().print(table.view(rows))
+        _console().print(show.view(rows))
 
 
 def _console() -> Console:
