@@ -247,7 +247,7 @@ def test_the_use_of_the_data_is_told_with_its_terms(kit: Kit) -> None:
     said = usage() | {"purpose": "commercial-benchmark"}
     (kit.folder("dataset") / "usage.json").write_text(json.dumps(said))
     text, summary = page(kit)
-    assert "For commercial-benchmark, on 2026-01-15: filter, 70 of 202 may be used" in text
+    assert "For commercial-benchmark, on 2026-01-15: filtered, 70 of 202 may be used" in text
     assert "Accepted by a person: CC-BY-NC-2.0" in text and "left out: CC-BY-NC-2.0" in text
     assert summary["usage"]["left_out"][0]["clauses"][0]["id"] == "CC-BY-NC-2.0"
     (kit.folder("dataset") / "usage.json").write_text(json.dumps(usage(HOSTILE)))
