@@ -65,6 +65,10 @@ TERMS = {
 }
 
 
+# Those whose terms ask for the day.
+DATED = ("06-expired",)
+
+
 def answered(value: Any, purpose: Any = "research", **more: str) -> Answer:
     found = read(value, "x.json")
     assert found is not None
@@ -137,7 +141,8 @@ def test_the_stage_runs_filters_or_refuses_as_the_table_says(
     gone = {n for e in answer([found], ask, "").left_out if e.part for n in e.part.files}
     assert left == set(names) - gone and bool(gone) == (expected == "filter")
     said = json.loads((out / FILE).read_text())
-    assert (said["purpose"], said["date"], said["verdict"]) == (ask.purpose, DATE, expected)
+    day = DATE if path.stem in DATED else ""
+    assert (said["purpose"], said["date"], said["verdict"]) == (ask.purpose, day, expected)
     assert result.metrics["usage"] == said
     assert {f.rule for f in result.findings} == ({"usage_left_out"} if gone else set())
 
@@ -319,6 +324,15 @@ def test_a_time_limit(expires: str, date: str, verdict: str) -> None:
     limit = {"@type": "DefinedTerm", "termCode": "DUO_0000025", "expires": expires}
     made = answered(dataset(usageInfo=["DUO:0000042", limit]), date=date)
     assert made.verdict == verdict
+    # Where no end or no day is told, the day changes nothing.
+    assert made.dated == (date == DATE and expires.startswith("2026-"))
+    assert made.as_json()["date"] == (date if made.dated else "")
+
+
+def test_a_day_that_no_term_asks_for_changes_nothing() -> None:
+    made = [answered(dataset(license="CC0-1.0"), date=day) for day in (DATE, "2031-05-06")]
+    assert made[0].as_json() == made[1].as_json()
+    assert not made[0].dated
 
 
 @pytest.mark.parametrize("code", ["DUO:0000001", "DUO:9999999"])

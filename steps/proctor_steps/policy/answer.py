@@ -39,7 +39,8 @@ class Answer:
 
     ``duties``: what comes with the use. ``accepted``: what a person has taken on, as the terms
     leave it open. ``kept`` of ``total``: of the parts that have terms of their own, 0 where none.
-    ``rest``: what is of none of the parts may be used, too.
+    ``rest``: what is of none of the parts may be used, too. ``dated``: on another day the terms
+    may say something else.
     """
 
     ask: Asked
@@ -51,13 +52,15 @@ class Answer:
     kept: int = 0
     total: int = 0
     rest: bool = True
+    dated: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """As ``usage.json`` has it."""
         return {
             "format": FORMAT,
             "purpose": self.ask.purpose,
-            "date": self.ask.date,
+            # A day that no term asks for is left out: the same data give the same bytes every day.
+            "date": self.ask.date if self.dated else "",
             "verdict": self.verdict,
             "clauses": [clause.as_json() for clause in self.clauses],
             "duties": [clause.as_json() for clause in self.duties],
@@ -96,6 +99,12 @@ def answer(
 
     ``where``: the place that is named where there is none. ``rule``: what counts for licences.
     """
+    made = _answer(found, ask, where, rule)
+    undated = replace(ask, date="")
+    return replace(made, dated=made != replace(_answer(found, undated, where, rule), ask=made.ask))
+
+
+def _answer(found: Sequence[Metadata], ask: Asked, where: str, rule: Rule) -> Answer:
     place = ", ".join(f"{each.where}: $" for each in found) or where
     licence = [c for each in found for c in licence_clauses(each.terms.licences, ask, rule)]
     ask = replace(ask, asset=frozenset(name for each in found for name in each.asset))
