@@ -22,6 +22,8 @@ STEP_DIR_VARIABLE = "PROCTOR_STEP_DIR"
 CONTRACT_FILE = "contract.json"
 PROGRESS_FILE = "progress.json"
 RESULT_FILE = "result.json"
+# Given to a step that stands behind a gate: where all that it reads came from (lineage.py).
+LINEAGE_FILE = "lineage.json"
 # Of a step that says which subjects there are: in its output `subjects`, a JSON list of names.
 SUBJECTS_FILE = "subjects.json"
 # What a spec's data are used for (`purpose:`); proctor_steps.policy says what that means.
@@ -51,7 +53,9 @@ class Mount(Model):
     apart: an input that comes from a matrix step has one mount per cell, for example
     ``SingleStream``, one from a step that ran per subject has one per subject; otherwise it is
     empty. ``measured_in``: ``pipeline/run/step/attempt`` of another run, where the input is a
-    measurement that was taken over from it.
+    measurement that was taken over from it. ``artifact``, ``sha256``: what an input is called and
+    its digest, as the record has them. ``fetched``: what the step that fetched an input told of its
+    source (its metrics' ``source``).
     """
 
     name: str
@@ -59,6 +63,9 @@ class Mount(Model):
     path: str
     cell: str = ""
     measured_in: str = ""
+    artifact: str = ""
+    sha256: str = ""
+    fetched: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Approval(Model):

@@ -82,7 +82,8 @@ def test_the_tree_is_the_round_s(kit: Kit) -> None:
         for name in of_scenario
     }
     expected |= {"systems/box-1.json"}
-    expected |= {f"documentation/{n}" for n in ("README.md", "approvals.json", "calibration.md")}
+    documents = ("README.md", "approvals.json", "calibration.md", "provenance.json")
+    expected |= {f"documentation/{name}" for name in documents}
     source = {name for name in files if name.startswith("src/yolo-99/")}
     assert files - source == expected
     assert "src/yolo-99/README.md" in source

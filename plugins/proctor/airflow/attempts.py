@@ -14,6 +14,7 @@ from typing import Any
 
 from proctor.airflow import reuse
 from proctor.airflow.evidence import StepRefused, StepSkipped
+from proctor.airflow.provenance import refresh_provenance
 from proctor.airflow.recorded import REPORT_FILE, LastAttempt, Recorded
 from proctor.airflow.reuse import Choice, Earlier
 from proctor.airflow.services import ServiceRun
@@ -26,9 +27,10 @@ from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.base import EngineError, Failure, Handle, Outcome, RequestRefused, StartRequest
 from proctor.runtime.deadline import by_uptime, uptime
 from proctor_steps.contract import digest, write_atomically
+from proctor_steps.lineage import PROVENANCE
 
 # What lies in a run's folder and is no step's to overwrite.
-_OWN_NAMES = ("record", "shared", "subjects", SUMMARY_FILE, REPORT_FILE)
+_OWN_NAMES = ("record", "shared", "subjects", SUMMARY_FILE, REPORT_FILE, PROVENANCE)
 _log = logging.getLogger(__name__)
 
 
@@ -318,6 +320,8 @@ class StepRun(Recorded):
             for found in sorted(root.glob(files or "*")):
                 if found.is_file() and found.name not in _OWN_NAMES:
                     write_atomically(self.record.folder / found.name, found.read_bytes())
+        if self.step.publish:
+            refresh_provenance(self.home, self.record)
 
 
 def outcome_of(line: Line) -> Outcome:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
+
+from pydantic import JsonValue
 
 from proctor.plan.model import Plan, PlanStep, selected
 from proctor.records.approvals import ApprovalInvalid, SigningKey, valid_answer
@@ -26,11 +29,12 @@ class StepRefused(Exception):
 
 class Left(NamedTuple):
     """An output of a step. ``measured_in``: ``pipeline/run/step/attempt`` of another run whose
-    measurement was taken over."""
+    measurement was taken over. ``fetched``: what a step that fetched told of its source."""
 
     uri: str
     sha256: str
     measured_in: str = ""
+    fetched: Mapping[str, JsonValue] = MappingProxyType({})
 
 
 def output_of(record: RunRecord, step: str, output: str) -> Left:
@@ -48,7 +52,10 @@ def output_of(record: RunRecord, step: str, output: str) -> Left:
             "by hand leaves none. Clear it and let it run."
         )
     measured_in = str(line.data.get("reused_from")) if line.data.get("measurement") else ""
-    return Left(str(entry["uri"]), str(entry["sha256"]), measured_in)
+    metrics = line.data.get("metrics")
+    source = metrics.get("source") if isinstance(metrics, dict) else None
+    fetched = source if isinstance(source, dict) else {}
+    return Left(str(entry["uri"]), str(entry["sha256"]), measured_in, fetched)
 
 
 def gathered(record: RunRecord, partition: str) -> list[str]:
@@ -86,7 +93,7 @@ def evidence_digest(
     Raises:
         StepRefused: a step that the run selected has no recorded output.
     """
-    params, seen = record.params(), ancestors(plan, gate)
+    params, seen = record.params(), plan.ancestors(gate.id)
     found: list[list[str]] = []
     for step in plan.steps:
         if step.id not in seen or not selected(step, params):
@@ -111,7 +118,7 @@ def shared_digests(home: Home, record: RunRecord, plan: Plan, gate: PlanStep) ->
     Raises:
         StepRefused: one cannot be read.
     """
-    before = [plan.step(id) for id in ancestors(plan, gate)]
+    before = [plan.step(id) for id in plan.ancestors(gate.id)]
     names = {output.name for step in before for output in step.outputs if output.shared}
     names |= {item.shared for step in before for item in step.inputs if item.shared}
     found, store = {}, LocalArtifacts(home.path)
@@ -146,23 +153,12 @@ def _parts(record: RunRecord, step: PlanStep) -> list[tuple[str, RunRecord]]:
     return [(subject, record.subject(subject)) for subject in gathered(record, step.partition)]
 
 
-def ancestors(plan: Plan, step: PlanStep) -> set[str]:
-    """Every step that a step waits for, directly or not."""
-    found: set[str] = set()
-    todo = list(step.upstream)
-    while todo:
-        if (id := todo.pop()) not in found:
-            found.add(id)
-            todo += plan.step(id).upstream
-    return found
-
-
 def covered(plan: Plan, step: PlanStep, source: str) -> bool:
     """Whether what a step behind gates reads was seen by one of them, or stands behind it, too."""
     gates = step.required_approvals
     if any(gate in plan.step(source).required_approvals for gate in gates):
         return True
-    return any(source in ancestors(plan, plan.step(gate)) for gate in gates)
+    return any(source in plan.ancestors(gate) for gate in gates)
 
 
 def approvals_for(

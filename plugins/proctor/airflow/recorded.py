@@ -24,6 +24,7 @@ from proctor.airflow.evidence import (
     output_of,
     was_skipped,
 )
+from proctor.airflow.provenance import provenance
 from proctor.airflow.reuse import source_versions
 from proctor.airflow.subjects import folder_name
 from proctor.plan.identity import identity_parts
@@ -181,6 +182,7 @@ class Recorded:
             # A secret that the site does not have is not handed over; the step says if it needs it.
             secrets=tuple(name for name in step.secrets if self.home.has_secret(name)),
             approvals=approvals_for(self.home, self.record.whole, self.plan, self.step),
+            lineage=self._lineage(),
             network=step.network,
             services={name: handle.url for name, handle in (services or {}).items()},
             exclusive=step.exclusive,
@@ -189,6 +191,11 @@ class Recorded:
             seed=step.seed,
         )
         return request, self._identity(request, image_identity, inputs, services or {})
+
+    def _lineage(self) -> dict[str, JsonValue]:
+        """What a step behind a gate is told of the run; of hundreds of subjects, none is."""
+        told = self.step.required_approvals and not self.step.partition
+        return provenance(self.home, self.record) if told else {}
 
     def parts(self) -> dict[str, JsonValue]:
         """What would make a first attempt the same as another.
@@ -289,7 +296,8 @@ class Recorded:
         except (ValueError, OSError) as error:
             raise StepRefused(f"{name} has no folder or file {subject!r}: {error}") from error
         seen = f"{whole.mount_path}/{place.name}" if place.is_file() else whole.mount_path
-        return whole.model_copy(update={"below": subject, "mount_path": seen}), sha256
+        own = {"below": subject, "mount_path": seen, "sha256": sha256}
+        return whole.model_copy(update=own), sha256
 
     def _shared(self, wanted: Input) -> InputSource:
         """A directory that steps share, once those that it is named after are done."""
@@ -329,9 +337,10 @@ class Recorded:
         if wanted.per_subject:
             return self._own_part(source, path, name)
         try:
-            return source, self.hashes.content(path)
+            sha256 = self.hashes.content(path)
         except (OSError, ValueError) as error:
             raise StepRefused(f"{name}: {path} cannot be read: {error}") from error
+        return source.model_copy(update={"sha256": sha256}), sha256
 
     def _sources(
         self, resolved: dict[str, JsonValue]
@@ -448,4 +457,6 @@ def _input_source(wanted: Input, cell: str, left: Left, subject: str) -> InputSo
         uri=left.uri,
         mount_path="/".join([wanted.mount_path, *names]),
         measured_in=left.measured_in,
+        sha256=left.sha256,
+        fetched=dict(left.fetched),
     )

@@ -293,6 +293,16 @@ class Plan(PlanModel):
         """
         return self._by_id[id]
 
+    def ancestors(self, id: str) -> set[str]:
+        """Every step that a step waits for, directly or not."""
+        found: set[str] = set()
+        todo = list(self.step(id).upstream)
+        while todo:
+            if (each := todo.pop()) not in found:
+                found.add(each)
+                todo += self.step(each).upstream
+        return found
+
     @property
     def partitions(self) -> list[str]:
         """The stretches that run once for each subject, in their order."""

@@ -153,6 +153,8 @@ class Attempt:
         mounts = self._mounts(request, staged, inputs, container)
         made = _contract(request, mounts, container, listen, image_digest)
         contract.dump(self.step_dir, contract.CONTRACT_FILE, made)
+        if request.lineage:
+            contract.dump(self.step_dir, contract.LINEAGE_FILE, request.lineage)
         self.write("request.json", request.model_dump(mode="json"))
 
     @contextmanager
@@ -198,6 +200,9 @@ class Attempt:
                 path=path,
                 cell=source.cell,
                 measured_in=source.measured_in,
+                artifact=source.uri,
+                sha256=source.sha256,
+                fetched=source.fetched,
             )
         for output in request.outputs:
             path = output.mount_path if container else str(staged[output.name])

@@ -33,7 +33,8 @@ class InputSource(RuntimeModel):
     Either an artifact (``uri``), or what the site binds to a logical mount (``host_path``).
     ``below``: only this file or folder of it. Or a directory or file that the steps of its run
     share, by its name (``shared``): that one can be written to. ``measured_in``: the other run's
-    attempt that it is a measurement of, where it was taken over.
+    attempt that it is a measurement of, where it was taken over. ``sha256``, ``fetched``: as in the
+    contract's mount, which they become.
     """
 
     name: str
@@ -45,6 +46,8 @@ class InputSource(RuntimeModel):
     mount_path: str
     below: str = ""
     measured_in: str = ""
+    sha256: str = ""
+    fetched: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class OutputTarget(RuntimeModel):
@@ -83,7 +86,8 @@ class StartRequest(RuntimeModel):
     ``image``: as the spec names it; ``local_image``: what the site runs for it, if it says so.
     ``services``: those that a step uses, name -> the URL of their handle. ``listening``: this is a
     service; steps of its run reach it under ``step``, its name. ``partition``: the subject.
-    ``deadline_seconds`` 0: none, for services only.
+    ``deadline_seconds`` 0: none, for services only. ``lineage``: where all that it reads came
+    from, for a step that stands behind a gate; empty for others.
     """
 
     pipeline: str
@@ -101,6 +105,7 @@ class StartRequest(RuntimeModel):
     cache: bool = False
     secrets: tuple[str, ...] = ()
     approvals: tuple[Approval, ...] = ()
+    lineage: dict[str, JsonValue] = Field(default_factory=dict)
     network: bool = False
     services: dict[str, str] = Field(default_factory=dict)
     listening: Listening | None = None

@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from proctor_steps.contract import Purpose, write_atomically
+from proctor_steps.dataset import croissant
 from proctor_steps.dataset.coco import Coco, check_coco, load_json
 from proctor_steps.dataset.link import link_or_copy
 from proctor_steps.policy import licences as licence_terms
@@ -179,6 +180,7 @@ def run(params: Params, io: StepIO) -> None:
     names = [str(image["file_name"]) for image in kept]
     _copy_all(find_images(io.input("images"), names), out / IMAGES, io)
     _write_json(out / "annotations" / ANNOTATIONS, filtered(coco, kept))
+    _describe(params, coco, kept, out, io)
     _tell(params, coco, kept, names, out, io)
     if answered:
         _write_json(out / FILE, answered.as_json())
@@ -212,6 +214,18 @@ def _read(path: Path, where: str, rule: str) -> Coco:
     value = load_json(path, where)
     licensed = rule != "all" or (isinstance(value, dict) and "licenses" in value)
     return check_coco(value, where, licensed)
+
+
+def _describe(
+    params: Params, coco: Coco, kept: Sequence[Mapping[str, Any]], out: Path, io: StepIO
+) -> None:
+    """The dataset's metadata, beside it."""
+    words = {"mlperf": "those whose licence MLPerf allows", "all": "those of every licence"}
+    made = croissant.Prepared(
+        out, f"annotations/{ANNOTATIONS}", IMAGES, coco, kept, words[params.licences]
+    )
+    if missing := croissant.write(made, STAGE.name, io.contract):
+        io.say(f"{croissant.CROISSANT} lacks {', '.join(missing)}: the annotations do not tell")
 
 
 def _tell(
@@ -266,5 +280,8 @@ STAGE = Stage(
         "images": "folder with the image files, at any depth",
         "annotations": f"folder with one COCO JSON, or one named {ANNOTATIONS} among others",
     },
-    outputs={"dataset": f"{IMAGES}/, annotations/{ANNOTATIONS}, dataset.json"},
+    outputs={
+        "dataset": f"{IMAGES}/, annotations/{ANNOTATIONS}, dataset.json, {croissant.CROISSANT}, "
+        f"{croissant.IMAGE_LIST}"
+    },
 )

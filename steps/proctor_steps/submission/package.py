@@ -5,7 +5,7 @@
     <division>/<submitter>/
         src/<benchmark>/...                   the code that ran
         systems/<system>.json                 what it ran on
-        documentation/...                     approvals, calibration
+        documentation/...                     approvals, calibration, provenance
         results/<system>/<benchmark>/<scenario>/
             measurements.json  user.conf  README.md
             performance/run_1/mlperf_log_{summary,detail}.txt
@@ -38,6 +38,7 @@ from proctor_steps.submission import (
     documents,
     inferred,
     power,
+    provenance,
     ran_on,
     summary,
     system,
@@ -136,6 +137,9 @@ def run(params: Params, io: StepIO) -> None:
     inferred.add(root / "results" / params.system_name / name, params.inferred)
     compliance.tell_missing(scenarios, params.benchmark, params.round, params.division, found, io)
     _documentation(root / "documentation", f"{params.system_name}, {name}", params, found, io)
+    provenance.write(
+        out / "tree", root / "results" / params.system_name / name, scenarios, found, io
+    )
     _source(root / "src" / name, io.contract)
     _tell(judged, io)
     for misfit in archive.survey(out / "tree")[1]:

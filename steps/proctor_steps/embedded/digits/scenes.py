@@ -224,7 +224,10 @@ def coco(scenes: list[Scene]) -> dict[str, Any]:
     return {
         "info": {
             "description": "scikit-learn's handwritten digits composed into scenes",
+            "url": "https://archive.ics.uci.edu/dataset/80",
             "version": "1.0",
+            "contributor": "E. Alpaydin and C. Kaynak (digits), Proctor (scenes)",
+            "date_created": "2026/11/21",
         },
         "licenses": [
             {"url": f"http://{url}", "id": number, "name": name}
