@@ -12,6 +12,7 @@ import typer
 from proctor.runtime.commands import register as register_runtime
 from proctor.site.commands import HomeOption, register
 from proctor.site.coordinator_commands import register as register_coordinator
+from proctor.site.provenance_commands import register as register_provenance
 from proctor.site.run_commands import register as register_runs
 from proctor.site.site_commands import register as register_site
 from proctor.site.user_commands import register as register_users
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 register(app)
 register_runs(app)
+register_provenance(app)
 register_site(app)
 register_coordinator(app)
 register_users(app)

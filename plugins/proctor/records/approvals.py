@@ -134,12 +134,22 @@ def signed_answer(record: RunRecord, line: Line, trusted_key: str) -> Approval:
     Raises:
         ApprovalInvalid: it is not signed with ``trusted_key``, or was given at another gate.
     """
-    gate = line.step
+    return check_signed(record.pipeline, record.run, line.step, line.data, trusted_key)
+
+
+def check_signed(
+    pipeline: str, run: str, gate: str, told: Mapping[str, JsonValue], trusted_key: str
+) -> Approval:
+    """The answer that ``told`` holds with its ``signature``, wherever it was written down.
+
+    Raises:
+        ApprovalInvalid: it is not signed with ``trusted_key``, or was given at another gate.
+    """
     try:
-        approval = Approval.model_validate(line.data.get("answer"))
-        signature = base64.b64decode(str(line.data.get("signature")), validate=True)
+        approval = Approval.model_validate(told.get("answer"))
+        signature = base64.b64decode(str(told.get("signature")), validate=True)
         public = Ed25519PublicKey.from_public_bytes(base64.b64decode(trusted_key))
-        public.verify(signature, _message(record.pipeline, record.run, approval))
+        public.verify(signature, _message(pipeline, run, approval))
     except (ValidationError, ValueError, InvalidSignature) as error:
         raise ApprovalInvalid(
             f"the answer at the gate {gate!r} is not signed with this site's key; "

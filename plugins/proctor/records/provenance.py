@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from proctor.plan.model import Plan, PlanStep
 from proctor.records.model import Line
-from proctor.records.store import RecordStore, RunRecord
+from proctor.records.store import RecordError, RecordStore, RunRecord
 from proctor.records.summary import figures
 from proctor_steps.lineage import (
     CONTEXT,
@@ -44,10 +44,15 @@ def document(store: RecordStore, record: RunRecord, metadata: Metadata) -> Node:
     """
     header = record.whole.header()
     plan = store.plan(header.plan_digest)
-    parts = [_Part(store, plan, each) for each in (record.whole, *record.whole.subjects())]
+    parts = [_Part(store, each) for each in (record.whole, *record.whole.subjects())]
     made = _Made(plan, parts, metadata)
-    for part in parts:
-        made.add_part(part)
+    try:
+        for part in parts:
+            made.add_part(part)
+    except KeyError as error:
+        raise RecordError(
+            f"{record.path}: tells of {error}, which the plan does not have"
+        ) from error
     made.add_figures(parts[0])
     return {
         "@context": CONTEXT,
@@ -76,7 +81,7 @@ def nodes(documents: Iterable[Mapping[str, Any]]) -> dict[str, Node]:
 class _Part:
     """The record of a run, or of a subject's part in it, with the digest of each line."""
 
-    def __init__(self, store: RecordStore, plan: Plan, record: RunRecord) -> None:
+    def __init__(self, store: RecordStore, record: RunRecord) -> None:
         self.record = record
         self.lines = record.lines()
         raw = record.path.read_bytes().split(b"\n")[: len(self.lines)]
@@ -93,10 +98,9 @@ class _Part:
         return [{"file": self.file, "line": n + 1, "sha256": self.digests[n]} for n in found]
 
     def result(self, step: str) -> Line | None:
-        """The newest result of a step, where it is a good one that a program made."""
+        """The newest result of a step."""
         results = [x for x in self.by_step.get(step, ()) if x.kind == "result"]
-        good = bool(results) and results[-1].data.get("state") == "succeeded"
-        return results[-1] if good and results[-1].attempt else None
+        return results[-1] if results else None
 
     def began(self, step: str, attempt: int) -> Line | None:
         """The line that an attempt began with: it holds what its identity is the digest of."""
@@ -123,13 +127,13 @@ class _Made:
                     known[str(output["sha256"])] = str(output["uri"])
 
     def add_part(self, part: _Part) -> None:
-        """Every step of a part that is done, with what it left, and every answer."""
-        for step in self.plan.steps:
-            if (line := part.result(step.id)) is not None:
-                self._step(part, step, line)
+        """Every attempt of a part that left something, also one that was replaced, and every
+        answer."""
         for line in part.lines:
             if line.kind == "approval":
                 self._answer(part, line)
+            elif any(_outputs(line)):
+                self._step(part, self.plan.step(line.step), line)
 
     def add_figures(self, part: _Part) -> None:
         """What was measured and scored, under names that people can type."""

@@ -156,11 +156,11 @@ def _approvals(home: Home, record: RunRecord, plan: Plan, lines: list[Line]) -> 
             yield Checked("approval", name, "bad", str(error))
             continue
         last = line.seq == max(x.seq for x in answers if x.step == line.step)
-        stale = last and answer.decision == "approved" and _changed(record, plan, answer)
-        yield Checked("approval", name, "bad" if stale else "good", stale or "")
+        old = stale(record, plan, answer) if last and answer.decision == "approved" else ""
+        yield Checked("approval", name, "bad" if old else "good", old)
 
 
-def _changed(record: RunRecord, plan: Plan, answer: Approval) -> str:
+def stale(record: RunRecord, plan: Plan, answer: Approval) -> str:
     """What is wrong where the evidence is not that of the answer any more; else empty."""
     try:
         now = evidence_digest(record, plan, plan.step(answer.gate))

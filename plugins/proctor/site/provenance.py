@@ -1,0 +1,271 @@
+"""Whether what a figure came from is still as it was: every digest, every line, every signature.
+
+What is gone is told apart from what is wrong: a run that was removed, an archive read on another
+machine. What lies elsewhere (a source on the network) is not looked at, and said to be so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from proctor.records.approvals import ApprovalInvalid, SigningKey, check_signed
+from proctor.records.provenance import Node
+from proctor.records.store import RecordError, RunRecord
+from proctor.runtime.artifacts import SCHEME, ArtifactError, LocalArtifacts
+from proctor.site.dataset_files import check_files
+from proctor.site.provenance_open import Opened
+from proctor.site.verify import stale
+from proctor_steps.contract import digest, file_sha256, tree_digest
+
+State = Literal["good", "away", "gone", "bad"]
+_LINKS = (
+    "prov:wasDerivedFrom", "prov:wasGeneratedBy", "prov:used", "prov:wasInformedBy", "approved",
+)  # fmt: skip
+# What a step's document and the record both tell of a node, and have to tell alike.
+_ALIKE = ("sha256", "value", "metric", "unit", "identity", "image_digest", "command", "parameters",
+          "answer", "signature", "told_in", "croissant", "license")  # fmt: skip
+# Where the value of a figure stands in what was measured or scored.
+_VALUES: dict[str, Callable[[Any], Any]] = {
+    "run.json": lambda run: run["metric"]["value"],
+    "accuracy.json": lambda score: score["value"],
+}
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One thing that was looked at. ``state``: ``good``, ``away`` (elsewhere, or nothing here can
+    tell), ``gone`` (not here any more) or ``bad``; ``message`` says what is so."""
+
+    what: str
+    name: str
+    state: State = "good"
+    message: str = ""
+
+
+def check(found: Opened, roots: Iterable[str]) -> list[Looked]:
+    """Check all that these nodes came from; each thing once, every problem."""
+    return [*dict.fromkeys(_Check(found).all(reached(found, roots)))]
+
+
+def reached(found: Opened, roots: Iterable[str]) -> list[str]:
+    """The ids of all that nodes came from, themselves included, each once."""
+    seen: dict[str, None] = {}
+    todo = list(roots)
+    while todo:
+        if (id := todo.pop(0)) not in seen:
+            seen[id] = None
+            todo += found.links(id, *_LINKS)
+    return list(seen)
+
+
+class _Check:
+    def __init__(self, found: Opened) -> None:
+        self.found = found
+        self.store = LocalArtifacts(found.home.path)
+        key = SigningKey(found.home.path)
+        self.trusted = key.public() if key.exists() else _header_key(found.record)
+
+    def all(self, ids: list[str]) -> Iterator[Looked]:
+        if self.found.problem:
+            here = self.found.record is not None and self.found.record.path.is_file()
+            yield Looked(
+                "record", self._record_name(), "bad" if here else "gone", self.found.problem
+            )
+        if self.found.dataset is not None:
+            yield from map(_of_file, check_files(self.found.dataset))
+        for id in ids:
+            kind = id.partition(":")[0]
+            node = self.found.node(id)
+            yield from self._told_in(node)
+            yield from self._alike(id)
+            if kind == "figure":
+                yield from self._figure(id, node)
+            elif kind == "package":
+                yield from self._files(node)
+            elif id.startswith(SCHEME):
+                yield self._artifact(id, node)
+            elif kind == "approval":
+                yield self._approval(id, node)
+            elif kind == "urn":
+                where = str(node.get("prov:atLocation") or "the machine that it was read on")
+                name = str(node.get("prov:label") or node.get("name") or id)
+                yield Looked("source", name, "away", f"not read again: it is at {where}")
+        yield from self._answers_of_tree()
+
+    def _record_name(self) -> str:
+        record = self.found.record
+        return str(record.path) if record else str(self.found.path)
+
+    def _told_in(self, node: Node) -> Iterator[Looked]:
+        """The record still holds the lines that tell of a node, in a chain that nobody broke."""
+        for each in node.get("told_in") or ():
+            path = self.found.home.path / str(each.get("file"))
+            if not path.is_file():
+                yield Looked("record", str(path), "gone", "the record is not here")
+                continue
+            yield from (Looked("record", str(path), "bad", text) for text in _chain(path))
+            number = int(each.get("line", 0))
+            lines = path.read_bytes().split(b"\n")[:-1]
+            same = 0 < number <= len(lines) and _sha256(lines[number - 1]) == each.get("sha256")
+            place = f"{path}:{number}"
+            if same:
+                yield from self._identity(place, lines[number - 1])
+            else:
+                text = f"does not tell of {node.get('name')} any more: edited, or removed"
+                yield Looked("record", place, "bad", text)
+
+    def _identity(self, place: str, raw: bytes) -> Iterator[Looked]:
+        """An attempt's identity is the digest of what the line says that it is."""
+        line = json.loads(raw)
+        parts = line["data"].get("identity_parts")
+        wrong = parts is not None and digest(parts) != line["identity"]
+        text = "the identity is not that of the parts beside it" if wrong else ""
+        yield Looked("record", place, "bad" if wrong else "good", text)
+
+    def _alike(self, id: str) -> Iterator[Looked]:
+        """What a document tells is what the record tells now."""
+        told, fresh = self.found.told.get(id), self.found.fresh.get(id)
+        if told is None or not self.found.fresh:
+            return
+        if id.startswith("figure:"):
+            fresh = self._same_figure(told)
+        if fresh is None:
+            if id.startswith((SCHEME, "attempt:", "approval:")):
+                text = f"no line of {self._record_name()} tells of it"
+                yield Looked("document", id, "bad", text)
+            return
+        for key in _ALIKE:
+            if key in told and key in fresh and told[key] != fresh[key]:
+                text = f"{key} is {told[key]!r}, and {fresh[key]!r} by the record"
+                yield Looked("document", id, "bad", text)
+
+    def _same_figure(self, told: Node) -> Node | None:
+        """The record's figure that stands in the same output: names differ where several do."""
+        first = (told.get("prov:wasDerivedFrom") or [None])[0]
+        known = (n for id, n in self.found.fresh.items() if id.startswith("figure:"))
+        return next((n for n in known if first in n.get("prov:wasDerivedFrom", ())), None)
+
+    def _figure(self, id: str, node: Node) -> Iterator[Looked]:
+        """The value is what the output holds, and the files of the package are what they were."""
+        yield from self._files(node)
+        for artifact in self.found.links(id, "prov:wasDerivedFrom")[:1]:
+            try:
+                folder = self.store.path(artifact)
+            except ArtifactError:
+                return
+            for name, value in _VALUES.items():
+                if not (folder / name).is_file():
+                    continue
+                stands = _value(folder / name, value)
+                same = stands == node.get("value")
+                text = f"is {node.get('value')}, and {stands} in {folder / name}"
+                yield Looked(
+                    "figure", id.partition(":")[2], *(("good",) if same else ("bad", text))
+                )
+
+    def _files(self, node: Node) -> Iterator[Looked]:
+        """The files of a submission tree that a node names."""
+        tree = self.found.tree
+        for each in node.get("files") or () if tree else ():
+            name = str(each.get("name"))
+            path = tree / name  # type: ignore[operator]
+            if not path.resolve().is_relative_to(tree.resolve()):  # type: ignore[union-attr]
+                yield Looked("file", name, "bad", "leads out of the package")
+            elif not path.is_file():
+                yield Looked("file", name, "gone", "is not in the package")
+            elif (now := file_sha256(path)) != each.get("sha256"):
+                yield Looked("file", name, "bad", _changed(str(each.get("sha256")), now))
+            else:
+                yield Looked("file", name)
+
+    def _artifact(self, id: str, node: Node) -> Looked:
+        try:
+            path = self.store.path(id)
+        except ArtifactError as error:
+            return Looked("output", id, "gone", str(error))
+        try:
+            now = tree_digest(path)[0]
+        except (OSError, ValueError) as error:
+            return Looked("output", str(path), "bad", str(error))
+        if now == node.get("sha256"):
+            return Looked("output", id)
+        files = [
+            f"{each.name}: {each.message}" for each in check_files(path) if each.state != "good"
+        ]
+        text = "; ".join([_changed(str(node.get("sha256")), now), *files[:5]])
+        return Looked("output", str(path), "bad", text)
+
+    def _approval(self, id: str, node: Node) -> Looked:
+        pipeline, run, gate, number = id.removeprefix("approval:").split("/")
+        place = f"{gate} of {pipeline}/{run}, line {number}"
+        try:
+            answer = check_signed(pipeline, run, gate, node, self.trusted or self.found.key)
+        except ApprovalInvalid as error:
+            return Looked("approval", place, "bad", str(error))
+        record = self.found.record
+        if not self.trusted:
+            text = "signed with the key that the document itself names; ask the site for its key"
+            return Looked("approval", place, "away", text)
+        if record is None or not self.found.fresh or answer.decision != "approved":
+            return Looked("approval", place)
+        plan = self.found.home.records.plan(record.header().plan_digest)
+        newest = record.last("approval", gate)
+        is_newest = newest is not None and newest.data.get("signature") == node.get("signature")
+        old = stale(record, plan, answer) if is_newest else ""
+        return Looked("approval", place, "bad" if old else "good", old)
+
+    def _answers_of_tree(self) -> Iterator[Looked]:
+        """The answers that a package prints are among the signed ones."""
+        known = {**self.found.fresh, **self.found.told}
+        signed = [n.get("answer") for id, n in known.items() if id.startswith("approval:")]
+        tree = self.found.tree
+        for path in sorted(tree.glob("*/*/documentation/approvals.json")) if tree else ():
+            name = path.relative_to(tree).as_posix()  # type: ignore[arg-type]
+            try:
+                answers = json.loads(path.read_bytes())
+            except (OSError, ValueError, RecursionError) as error:
+                yield Looked("approval", name, "bad", f"cannot be read ({error})")
+                continue
+            for answer in answers if isinstance(answers, list) else [answers]:
+                by = answer.get("by") if isinstance(answer, dict) else "nobody"
+                if answer in signed:
+                    yield Looked("approval", f"{name}: {by}")
+                elif signed:
+                    yield Looked("approval", f"{name}: {by}", "bad", "nobody signed this answer")
+                else:
+                    yield Looked("approval", f"{name}: {by}", "gone", "its signature is not here")
+
+
+def _of_file(each: Any) -> Looked:
+    return Looked("file", each.name, each.state, each.message)
+
+
+def _header_key(record: RunRecord | None) -> str:
+    try:
+        return str(record.header().data.get("public_key") or "") if record else ""
+    except RecordError:
+        return ""
+
+
+def _chain(path: Path) -> list[str]:
+    return RunRecord(path.parent.parent, "", "").verify_chain()
+
+
+def _sha256(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _changed(before: str, now: str) -> str:
+    return f"its bytes have changed: recorded {before[:12]}, found {now[:12]}"
+
+
+def _value(path: Path, value: Callable[[Any], Any]) -> Any:
+    try:
+        return value(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return f"unreadable ({error})"

@@ -1,0 +1,177 @@
+"""The commands ``proctor provenance show`` and ``verify``: from a figure back to every byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from proctor.site.commands import FAILED, HomeOption, console_of, give_up
+from proctor.site.home import Home
+from proctor.spec.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from proctor.site.provenance_open import Opened
+
+GONE = 3  # exit code: nothing is wrong, and not everything is still there
+_SHORT = 12
+Where = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH[#FIGURE]",
+        help="a run's folder, a package, an output, a dataset; of one figure, Offline.throughput",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to ``proctor``."""
+    group = typer.Typer(
+        help="Where a figure or a dataset came from, back to every byte.", no_args_is_help=True
+    )
+    group.command()(show)
+    group.command()(verify)
+    app.add_typer(group, name="provenance")
+
+
+def show(where: Where, home: HomeOption = None) -> None:
+    """Show what made a figure or a dataset, step by step, back to sources and licences."""
+    from rich.markup import escape
+
+    console = console_of()
+    with _found(where, home) as (found, roots):
+        for root in roots:
+            console.print(_tree_of(found, root), soft_wrap=True, highlight=False)
+        if found.problem:
+            console.print(escape(f"Not all is shown: {found.problem}"), style="yellow")
+
+
+def verify(where: Where, home: HomeOption = None) -> None:
+    """Check every digest and signature behind a figure or a dataset that is still there.
+
+    Exit code 1: something is not as it was; 3: nothing is wrong, and something is gone.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    from proctor.site.provenance import check
+
+    console = console_of()
+    with _found(where, home) as (found, roots), console.status("reading"):
+        looked = check(found, roots)
+    table = Table(header_style="bold")
+    for column in ("Checked", "Good", "Elsewhere", "Gone", "Bad"):
+        table.add_column(column, no_wrap=True)
+    for what in sorted({each.what for each in looked}):
+        states = [each.state for each in looked if each.what == what]
+        table.add_row(what, *(str(states.count(s)) for s in ("good", "away", "gone", "bad")))
+    console.print(table)
+    marks = {"away": ("·", "dim"), "gone": ("–", "yellow"), "bad": ("✗", "red")}
+    for state, (mark, style) in marks.items():
+        for each in (each for each in looked if each.state == state):
+            text = f"{mark} {each.what} {each.name}: {each.message}"
+            console.print(escape(text), style=style, soft_wrap=True, highlight=False)
+    states = {each.state for each in looked}
+    if "bad" in states:
+        raise typer.Exit(FAILED)
+    if "gone" in states:
+        console.print("Nothing is wrong, but not everything is still there.", style="yellow")
+        raise typer.Exit(GONE)
+    console.print("Everything behind it is as it was.", style="green")
+
+
+@contextmanager
+def _found(where: str, home: Path | None) -> Iterator[tuple[Opened, list[str]]]:
+    from proctor.site.provenance_open import NoProvenance, opened
+
+    name, _, figure = (where, "", "") if Path(where).exists() else where.rpartition("#")
+    path = Path(name or figure)
+    try:
+        with opened(path, Home(home.resolve()) if home else None) as found:
+            yield found, _roots(found, figure if name else "")
+    except NoProvenance as error:
+        give_up(str(error))
+
+
+def _roots(found: Opened, figure: str) -> list[str]:
+    if not figure:
+        return list(found.roots.values())
+    if figure not in found.figures:
+        known = ", ".join(found.figures) or "none"
+        hint = did_you_mean(figure, found.figures) if found.figures else ""
+        give_up(f"{found.path} has no figure {figure!r}; {hint}\nfigures: {known}")
+    return [found.roots[figure]]
+
+
+def _tree_of(found: Opened, root: str) -> Tree:
+    """What a node came from, as branches; what was shown before is only named again."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    seen: set[str] = set()
+
+    def grow(id: str, parent: Tree | None) -> Tree:
+        known = id in seen
+        label = Text(f"{_named(found, id)} (above)" if known else _label(found, id))
+        branch = Tree(label) if parent is None else parent.add(label)
+        if not known:
+            seen.add(id)
+            for word, key in _BRANCHES:
+                links = found.links(id, key)
+                below = branch.add(Text(word, style="bold")) if links and word else branch
+                for each in links:
+                    grow(each, below)
+        return branch
+
+    return grow(root, None)
+
+
+_BRANCHES = (
+    ("", "prov:wasGeneratedBy"),
+    ("from", "prov:used"),
+    ("from", "prov:wasDerivedFrom"),
+    ("after", "prov:wasInformedBy"),
+    ("approved", "approved"),
+)
+
+
+def _named(found: Opened, id: str) -> str:
+    node = found.node(id)
+    return str(node.get("name") or node.get("prov:label") or id)
+
+
+def _label(found: Opened, id: str) -> str:
+    """One thing in a line: its name, and what identifies it."""
+    node, name = found.node(id), _named(found, id)
+    kind = id.partition(":")[0]
+    if kind == "figure":
+        valid = {True: "LoadGen: VALID", False: "LoadGen: INVALID"}.get(node.get("valid"), "")
+        official = {True: "every rule met", False: "misses rules"}.get(node.get("official"), "")
+        words = [f"{name} = {node.get('value')} {node.get('unit', '')}".rstrip(), valid, official]
+    elif kind in ("attempt", "activity") or node.get("@type") == "prov:Activity":
+        image = node.get("image_digest") or node.get("proctor:image") or "no container"
+        given = node.get("parameters") or node.get("proctor:parameters") or {}
+        words = [f"made by {name}", f"image {image}", _short("identity", node.get("identity"))]
+        words.append(f"parameters {json.dumps(given, ensure_ascii=False)}" if given else "")
+        words.append(f"taken over in {over}" if (over := node.get("taken_over_in")) else "")
+    elif kind == "approval":
+        answer = node.get("answer") or {}
+        told = (f"{answer.get('decision')} by {answer.get('by')} at {answer.get('at')}", "signed")
+        looked = "" if answer.get("evidence_reviewed") else "evidence not reviewed"
+        words = [f"gate {name}", *told, str(answer.get("answered_via", "")), looked]
+    else:
+        licences = node.get("license") or []
+        listed = licences if isinstance(licences, list) else [licences]
+        words = [name, _short("sha256", node.get("sha256")), str(node.get("contentSize") or "")]
+        words += [f"licences {', '.join(map(str, listed))}" if listed else ""]
+    return "; ".join(word for word in words if word)
+
+
+def _short(word: str, digest: object) -> str:
+    return f"{word} {str(digest)[:_SHORT]}" if digest else ""
