@@ -22,7 +22,9 @@ from proctor.runtime.process import ProcessRuntime
 from proctor.site.home import Home
 from proctor_steps.contract import Approval
 
-DEMO = Path(__file__).resolve().parent.parent / "pipeline_specs" / "demo.yaml"
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "pipeline_specs" / "demo.yaml"
+DIGITS = ROOT / "steps" / "proctor_steps" / "embedded" / "digits"
 RUN = "manual__1"
 
 
@@ -31,12 +33,19 @@ class DemoRun:
 
     def __init__(self, folder: Path) -> None:
         self.home = Home(folder / "home")
+        self.source = folder / "private" / "scenes.zip"
 
     def make(self, scenarios: tuple[str, ...] = ("Offline", "SingleStream")) -> DemoRun:
         """Run it to its end."""
         self.home.create()
         plan = load_plan(DEMO)
-        given = {"scenarios": list(scenarios), "performance_seconds": 1}
+        self.source.parent.mkdir()
+        shutil.copyfile(DIGITS / "scenes.zip", self.source)
+        given = {
+            "scenarios": list(scenarios),
+            "performance_seconds": 1,
+            "images_uri": f"file://{self.source}",
+        }
         data = {
             "params": check_params(plan, given),
             "given": given,
@@ -45,6 +54,7 @@ class DemoRun:
             "runtime": "process",
         }
         self.home.records.save_plan(plan)
+        self.home.allow_for_run(self.record, [self.source])
         self.record.append("header", plan_digest=plan.digest, data=data)
         for step in plan.steps:
             if selected(step, self.record.params()):
@@ -66,6 +76,8 @@ class DemoRun:
         """The same home elsewhere, to be spoilt."""
         other = DemoRun(folder)
         shutil.copytree(self.home.path, other.home.path, symlinks=True)
+        other.source.parent.mkdir()
+        shutil.copyfile(self.source, other.source)
         for path in [other.home.path, *other.home.path.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
         (other.home.path / "keys" / "approvals.key").chmod(0o600)

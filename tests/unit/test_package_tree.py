@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from evidence_kit import Kit, approval
-from proctor_steps.contract import Result
+from proctor.cli import app
+from proctor_steps.contract import Result, tree_digest
 from proctor_steps.stage import DataError
 from proctor_steps.submission import archive, system
+from proctor_steps.submission.merge import merge
 from proctor_steps.submission.package import STAGE
 
 NAMES = {"runs": "accuracy_logs", "accuracy": "scores"}
@@ -429,3 +432,34 @@ def test_where_it_is_to_be_uploaded_is_written_down(kit: Kit) -> None:
     assert json.loads((out / "upload.json").read_text()) == {"uri": "s3://bucket/v6.1"}
     result, _ = package(kit, upload_uri="https://bucket/v6.1")
     assert result.status == "step_error" and "to s3://bucket/prefix and nowhere" in result.message
+
+
+def test_provenance_without_an_orchestrator_tells_what_the_mounts_tell(kit: Kit) -> None:
+    _, out = package(kit.fill(("Offline",)))
+    [told] = json.loads((home(out) / "documentation" / "provenance.json").read_bytes())
+    graph = {node["@id"]: node for node in told["@graph"]}
+    figure = graph["figure:Offline.throughput"]
+    assert (figure["value"], figure["unit"]) == (690.0, "samples/s")
+    [logs] = [each["@id"] for each in figure["prov:wasDerivedFrom"]]
+    assert graph[logs]["sha256"] == tree_digest(kit.folder("performance", "Offline"))[0]
+    assert {each["name"].rpartition("/")[2] for each in figure["files"]} == {
+        "mlperf_log_summary.txt", "mlperf_log_detail.txt",
+    }  # fmt: skip
+    assert len(graph["figure:Offline.accuracy"]["prov:wasDerivedFrom"]) == 2
+
+
+def test_merged_packages_keep_the_provenance_of_each(kit: Kit, tmp_path: Path) -> None:
+    kit.fill(("Offline",))
+    trees = [package(kit, system_name=name)[1] / "tree" for name in ("box-1", "box-2")]
+    merge(trees, tmp_path / "merged")
+    path = tmp_path / "merged" / "closed" / "Example" / "documentation" / "provenance.json"
+    places = [
+        node["name"]
+        for each in json.loads(path.read_bytes())
+        for node in each["@graph"]
+        if node["@id"].startswith("package:")
+    ]
+    assert [place.split("/")[3] for place in places] == ["box-1", "box-2"]
+    where = f"{tmp_path / 'merged'}#box-2/yolo-99/Offline.throughput"
+    said = CliRunner().invoke(app, ["provenance", "verify", where, "--home", str(tmp_path / "x")])
+    assert said.exit_code == 3 and "Nothing is wrong" in said.output, said.output

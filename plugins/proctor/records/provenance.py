@@ -173,6 +173,7 @@ class _Made:
                 "subject": part.record.partition,
                 "sha256": output["sha256"],
                 "contentSize": size(count) if isinstance(count, int) else "",
+                "archive": _archive(metrics) if isinstance(metrics, dict) else None,
                 **self._described(str(output["uri"])),
             }
             links = {"prov:wasGeneratedBy": [id]}
@@ -267,6 +268,12 @@ class _Made:
         """The answers at gates that stood behind a step, and so saw what it left."""
         gates = [s.id for s in self.plan.steps if s.kind == "approval"]
         yield from self._answers([g for g in gates if step in self.plan.ancestors(g)])
+
+
+def _archive(metrics: Mapping[str, Any]) -> str:
+    """The digest of the archive that ``submission package`` made."""
+    package = metrics.get("package")
+    return str(package.get("sha256") or "") if isinstance(package, dict) else ""
 
 
 def _begins(line: Line) -> bool:

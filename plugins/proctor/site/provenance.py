@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import proctor_steps
 from proctor.records.approvals import ApprovalInvalid, SigningKey, check_signed
 from proctor.records.provenance import Node
 from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.artifacts import SCHEME, ArtifactError, LocalArtifacts
+from proctor.runtime.hashes import content_digest
 from proctor.site.dataset_files import check_files
+from proctor.site.home import file_path
 from proctor.site.provenance_open import Opened
 from proctor.site.verify import stale
 from proctor_steps.contract import digest, file_sha256, tree_digest
 
+_EMBEDDED = "embedded:"
 State = Literal["good", "away", "gone", "bad"]
 _LINKS = (
     "prov:wasDerivedFrom", "prov:wasGeneratedBy", "prov:used", "prov:wasInformedBy", "approved",
@@ -68,14 +72,11 @@ class _Check:
         self.found = found
         self.store = LocalArtifacts(found.home.path)
         key = SigningKey(found.home.path)
-        self.trusted = key.public() if key.exists() else _header_key(found.record)
+        self.trusted = key.public() if key.exists() else str(_header(found).get("public_key") or "")
+        self.sources = _sources(found)
 
     def all(self, ids: list[str]) -> Iterator[Looked]:
-        if self.found.problem:
-            here = self.found.record is not None and self.found.record.path.is_file()
-            yield Looked(
-                "record", self._record_name(), "bad" if here else "gone", self.found.problem
-            )
+        yield from self._problem(ids)
         if self.found.dataset is not None:
             yield from map(_of_file, check_files(self.found.dataset))
         for id in ids:
@@ -90,12 +91,28 @@ class _Check:
             elif id.startswith(SCHEME):
                 yield self._artifact(id, node)
             elif kind == "approval":
-                yield self._approval(id, node)
+                # Of what the document and the record tell, both have to be signed.
+                for known in (self.found.told, self.found.fresh):
+                    if id in known:
+                        yield self._approval(id, known[id])
             elif kind == "urn":
-                where = str(node.get("prov:atLocation") or "the machine that it was read on")
-                name = str(node.get("prov:label") or node.get("name") or id)
-                yield Looked("source", name, "away", f"not read again: it is at {where}")
+                yield self._source(node)
         yield from self._answers_of_tree()
+        if self.found.archive and self.found.fresh:
+            made = {node.get("archive") for node in self.found.fresh.values()}
+            name, same = str(self.found.path), self.found.archive in made
+            text = f"sha256 {self.found.archive[:12]} is no archive that the run made"
+            yield Looked("archive", name) if same else Looked("archive", name, "bad", text)
+
+    def _problem(self, ids: list[str]) -> Iterator[Looked]:
+        """Why the record tells nothing, where no line that it should hold says so already."""
+        record = self.found.record
+        here = record is not None and record.path.is_file()
+        if self.found.problem and (
+            here or not any(self.found.node(id).get("told_in") for id in ids)
+        ):
+            state: State = "bad" if here else "gone"
+            yield Looked("record", self._record_name(), state, self.found.problem)
 
     def _record_name(self) -> str:
         record = self.found.record
@@ -186,8 +203,8 @@ class _Check:
     def _artifact(self, id: str, node: Node) -> Looked:
         try:
             path = self.store.path(id)
-        except ArtifactError as error:
-            return Looked("output", id, "gone", str(error))
+        except ArtifactError:
+            return Looked("output", id, "gone", f"is not in {self.store.root}")
         try:
             now = tree_digest(path)[0]
         except (OSError, ValueError) as error:
@@ -200,8 +217,26 @@ class _Check:
         text = "; ".join([_changed(str(node.get("sha256")), now), *files[:5]])
         return Looked("output", str(path), "bad", text)
 
+    def _source(self, node: Node) -> Looked:
+        """Bytes from outside are read again where this machine has them."""
+        name = str(node.get("prov:label") or node.get("name"))
+        where = str(node.get("prov:atLocation") or "")
+        path = self.sources.get(name)
+        if where.startswith(_EMBEDDED):
+            path = Path(proctor_steps.__file__).parent / "embedded" / where.removeprefix(_EMBEDDED)
+        if path is None:
+            text = f"not read again: it is at {where}" if where else "where it lies was not told"
+            return Looked("source", name, "away", text)
+        try:
+            now = content_digest(path)
+        except (OSError, ValueError) as error:
+            return Looked("source", name, "gone", f"{path} cannot be read: {error}")
+        if now == node.get("sha256"):
+            return Looked("source", str(path))
+        return Looked("source", name, "gone", f"{path} is another one now")
+
     def _approval(self, id: str, node: Node) -> Looked:
-        pipeline, run, gate, number = id.removeprefix("approval:").split("/")
+        pipeline, run, gate, number = [*id.removeprefix("approval:").split("/"), "", "", ""][:4]
         place = f"{gate} of {pipeline}/{run}, line {number}"
         try:
             answer = check_signed(pipeline, run, gate, node, self.trusted or self.found.key)
@@ -211,7 +246,8 @@ class _Check:
         if not self.trusted:
             text = "signed with the key that the document itself names; ask the site for its key"
             return Looked("approval", place, "away", text)
-        if record is None or not self.found.fresh or answer.decision != "approved":
+        looks = self.found.fresh and answer.decision == "approved"
+        if record is None or record.run != run or not looks:
             return Looked("approval", place)
         plan = self.found.home.records.plan(record.header().plan_digest)
         newest = record.last("approval", gate)
@@ -245,11 +281,22 @@ def _of_file(each: Any) -> Looked:
     return Looked("file", each.name, each.state, each.message)
 
 
-def _header_key(record: RunRecord | None) -> str:
+def _header(found: Opened) -> Mapping[str, Any]:
     try:
-        return str(record.header().data.get("public_key") or "") if record else ""
+        return found.record.header().data if found.record else {}
     except RecordError:
-        return ""
+        return {}
+
+
+def _sources(found: Opened) -> dict[str, Path]:
+    """Files and folders of this machine that the run's parameters and mounts name, by name."""
+    header = _header(found)
+    params, mounts = (header.get(key) or {} for key in ("params", "mounts"))
+    given = (value for value in params.values() if isinstance(value, str))
+    named = {
+        path.name: path for uri in given if uri.startswith("file:") if (path := file_path(uri))
+    }
+    return {**named, **{name: Path(str(path)) for name, path in mounts.items()}}
 
 
 def _chain(path: Path) -> list[str]:

@@ -40,14 +40,26 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="provenance")
 
 
-def show(where: Where, home: HomeOption = None) -> None:
+def show(
+    where: Where,
+    home: HomeOption = None,
+    json_: Annotated[bool, typer.Option("--json", help="as PROV-O in JSON-LD, in full")] = False,
+) -> None:
     """Show what made a figure or a dataset, step by step, back to sources and licences."""
     from rich.markup import escape
 
+    from proctor.site.provenance import reached
+    from proctor_steps.lineage import CONTEXT
+
     console = console_of()
     with _found(where, home) as (found, roots):
+        if json_:
+            graph = [found.node(id) for id in reached(found, roots)]
+            whole = {"@context": CONTEXT, "@graph": [node for node in graph if node]}
+            typer.echo(json.dumps(whole, indent=1, ensure_ascii=False))
+            return
         for root in roots:
-            console.print(_tree_of(found, root), soft_wrap=True, highlight=False)
+            console.print(_tree_of(found, root), highlight=False)
         if found.problem:
             console.print(escape(f"Not all is shown: {found.problem}"), style="yellow")
 
@@ -77,10 +89,10 @@ def verify(where: Where, home: HomeOption = None) -> None:
         for each in (each for each in looked if each.state == state):
             text = f"{mark} {each.what} {each.name}: {each.message}"
             console.print(escape(text), style=style, soft_wrap=True, highlight=False)
-    states = {each.state for each in looked}
-    if "bad" in states:
+    found_states = {each.state for each in looked}
+    if "bad" in found_states:
         raise typer.Exit(FAILED)
-    if "gone" in states:
+    if "gone" in found_states:
         console.print("Nothing is wrong, but not everything is still there.", style="yellow")
         raise typer.Exit(GONE)
     console.print("Everything behind it is as it was.", style="green")
@@ -146,31 +158,42 @@ def _named(found: Opened, id: str) -> str:
     return str(node.get("name") or node.get("prov:label") or id)
 
 
+_VALID = {"True": "LoadGen: VALID", "False": "LoadGen: INVALID"}
+_OFFICIAL = {"True": "every rule of the round met", "False": "misses rules of the round"}
+
+
 def _label(found: Opened, id: str) -> str:
-    """One thing in a line: its name, and what identifies it."""
+    """One thing: its name and what identifies it, and below that what is longer."""
     node, name = found.node(id), _named(found, id)
     kind = id.partition(":")[0]
     if kind == "figure":
-        valid = {True: "LoadGen: VALID", False: "LoadGen: INVALID"}.get(node.get("valid"), "")
-        official = {True: "every rule met", False: "misses rules"}.get(node.get("official"), "")
-        words = [f"{name} = {node.get('value')} {node.get('unit', '')}".rstrip(), valid, official]
-    elif kind in ("attempt", "activity") or node.get("@type") == "prov:Activity":
-        image = node.get("image_digest") or node.get("proctor:image") or "no container"
-        given = node.get("parameters") or node.get("proctor:parameters") or {}
-        words = [f"made by {name}", f"image {image}", _short("identity", node.get("identity"))]
-        words.append(f"parameters {json.dumps(given, ensure_ascii=False)}" if given else "")
-        words.append(f"taken over in {over}" if (over := node.get("taken_over_in")) else "")
-    elif kind == "approval":
+        valid = _VALID.get(str(node.get("valid")), "")
+        official = _OFFICIAL.get(str(node.get("official")), "")
+        value = f"{name} = {node.get('value')} {node.get('unit') or ''}".rstrip()
+        return _lines([value, str(node.get("metric") or ""), valid, official])
+    if node.get("@type") == "prov:Activity":
+        digest = str(node.get("image_digest") or "").rpartition(":")[2][:_SHORT]
+        named = " ".join(word for word in (str(node.get("image") or ""), digest) if word)
+        image = named or node.get("proctor:image") or "none, by hand"
+        given = node.get("parameters") or node.get("proctor:parameters")
+        over = node.get("taken_over_in")
+        told = [f"made by {name}", f"image {image}", _short("identity", node.get("identity"))]
+        below = f"parameters {json.dumps(given, ensure_ascii=False)}" if given else ""
+        return _lines([*told, f"taken over in {over}" if over else ""], below)
+    if kind == "approval":
         answer = node.get("answer") or {}
-        told = (f"{answer.get('decision')} by {answer.get('by')} at {answer.get('at')}", "signed")
+        told = [f"{answer.get('decision')} by {answer.get('by')} at {answer.get('at')}"]
         looked = "" if answer.get("evidence_reviewed") else "evidence not reviewed"
-        words = [f"gate {name}", *told, str(answer.get("answered_via", "")), looked]
-    else:
-        licences = node.get("license") or []
-        listed = licences if isinstance(licences, list) else [licences]
-        words = [name, _short("sha256", node.get("sha256")), str(node.get("contentSize") or "")]
-        words += [f"licences {', '.join(map(str, listed))}" if listed else ""]
-    return "; ".join(word for word in words if word)
+        return _lines([f"gate {name}", *told, str(answer.get("answered_via")), looked])
+    licences = node.get("license") or []
+    listed = ", ".join(map(str, licences if isinstance(licences, list) else [licences]))
+    told = [name, _short("sha256", node.get("sha256")), str(node.get("contentSize") or "")]
+    return _lines(told, f"licences {listed}" if listed else "")
+
+
+def _lines(words: list[str], below: str = "") -> str:
+    first = "; ".join(word for word in words if word)
+    return f"{first}\n{below}" if below else first
 
 
 def _short(word: str, digest: object) -> str:

@@ -11,19 +11,43 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from pydantic import BaseModel, Field, JsonValue, ValidationError
+
 from proctor.airflow.provenance import provenance
 from proctor.records.provenance import Node, nodes
 from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.artifacts import SCHEME
 from proctor.site.home import Home
+from proctor_steps.contract import file_sha256
 from proctor_steps.lineage import CROISSANT, FORMAT, PROVENANCE
 
 DIVISIONS = ("closed", "open", "network")
 _TOLD = f"*/*/documentation/{PROVENANCE}"
+_DEEPEST = 20  # entities within entities in Croissant metadata
 
 
 class NoProvenance(Exception):
     """Nothing that provenance could be walked from; the message says what was expected."""
+
+
+class _Line(BaseModel):
+    file: str = Field(pattern=r"^runs(/[A-Za-z0-9_~:+-][A-Za-z0-9_.~:+-]*)+$")
+    line: int
+    sha256: str
+
+
+class _File(BaseModel):
+    name: str = Field(pattern=r"^[^\x00]+$")
+    sha256: str
+
+
+class _Node(BaseModel):
+    """What is relied on in a node of a document, which may come from anywhere."""
+
+    told_in: list[_Line] = []
+    files: list[_File] = []
+    parameters: dict[str, JsonValue] | None = None
+    answer: dict[str, JsonValue] | None = None
 
 
 @dataclass
@@ -32,8 +56,9 @@ class Opened:
 
     ``roots``: what may be asked for, by name: figures, or one output or dataset. ``told``: what the
     documents at the path tell; ``fresh``: what the record in the home tells now (empty where there
-    is none). ``tree``: the submission tree. ``dataset``: the folder of a dataset that is looked at
-    by itself. ``key``: the public key that the documents name.
+    is none). ``tree``: the submission tree; ``archive``: the digest of what it was unpacked from.
+    ``dataset``: the folder of a dataset that is looked at by itself. ``key``: the public key that
+    the documents name. ``problem``: why the record tells nothing.
     """
 
     path: Path
@@ -44,6 +69,7 @@ class Opened:
     record: RunRecord | None = None
     problem: str = ""
     tree: Path | None = None
+    archive: str = ""
     dataset: Path | None = None
     key: str = ""
 
@@ -84,7 +110,7 @@ def opened(path: Path, home: Home | None) -> Iterator[Opened]:
     if not path.exists():
         raise NoProvenance(f"{path}: there is no such file or folder")
     place = home or next((Home(p) for p in path.parents if _is_home(p)), None) or Home.default()
-    if not path.is_file() or path.name.endswith(".json"):
+    if not path.is_file() or not tarfile.is_tarfile(path):
         yield _opened(path, place)
         return
     with TemporaryDirectory(prefix="proctor-provenance-") as scratch:
@@ -93,7 +119,7 @@ def opened(path: Path, home: Home | None) -> Iterator[Opened]:
                 packed.extractall(scratch, filter="data")
         except (tarfile.TarError, OSError, EOFError) as error:
             raise NoProvenance(f"{path}: no archive that can be read ({error})") from error
-        yield _package(Opened(path, place), Path(scratch))
+        yield _package(Opened(path, place, archive=file_sha256(path)), Path(scratch))
 
 
 def _is_home(path: Path) -> bool:
@@ -107,6 +133,8 @@ def _opened(path: Path, home: Home) -> Opened:
     if path.name == CROISSANT or (path.is_dir() and (path / CROISSANT).is_file()):
         return _dataset(found, folder, inside)
     if path.is_dir() and (tree := _tree(path)):
+        if len(inside) == 6 and inside[0] == "artifacts":
+            found.roots[SCHEME + "/".join(inside[1:])] = SCHEME + "/".join(inside[1:])
         return _package(found, tree)
     if path.name == PROVENANCE and folder.name == "documentation":
         return _package(found, folder.parents[2])
@@ -161,15 +189,17 @@ def _dataset(found: Opened, folder: Path, inside: tuple[str, ...]) -> Opened:
     if not isinstance(whole, dict):
         raise NoProvenance(f"{folder / CROISSANT}: no Croissant metadata")
     found.dataset = folder
-    name = str(whole.get("name", folder.name))
+    name = whole["name"] if isinstance(whole.get("name"), str) else folder.name
     found.roots[name] = f"dataset:{name}"
     found.told = {node["@id"]: node for node in _flat(whole, f"dataset:{name}")}
     return found
 
 
-def _flat(node: Mapping[str, Any], id: str) -> Iterator[Node]:
+def _flat(node: Mapping[str, Any], id: str, depth: int = 0) -> Iterator[Node]:
     """The entities, activities and agents of Croissant metadata, each by itself."""
     made: Node = {"@id": id}
+    if depth > _DEEPEST:
+        return
     for key, value in node.items():
         if not key.startswith("prov:"):
             made[key] = value
@@ -181,7 +211,7 @@ def _flat(node: Mapping[str, Any], id: str) -> Iterator[Node]:
             of = str(each.get("@id") or f"{id}#{key.removeprefix('prov:')}{number or ''}")
             links.append({"@id": of})
             if set(each) != {"@id"}:
-                yield from _flat(each, of)
+                yield from _flat(each, of, depth + 1)
         made[key] = links or value
     if "prov:label" in node:
         made.setdefault("name", node["prov:label"])
@@ -236,6 +266,13 @@ def _documents(found: Opened, documents: list[Any]) -> Opened:
             raise NoProvenance(f"{found.path}: no document of the format {FORMAT}")
         found.key = found.key or str(each.get("public_key") or "")
     found.told = nodes(documents)
+    for id, node in found.told.items():
+        try:
+            _Node.model_validate(node)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            at = ".".join(str(part) for part in problem["loc"])
+            raise NoProvenance(f"{found.path}: {id}: {at}: {problem['msg']}") from error
     found.roots |= {id.removeprefix("figure:"): id for id in found.told if id.startswith("figure:")}
     found.roots |= {id: id for id in found.told if id.startswith("package:")}
     return found

@@ -228,13 +228,11 @@ def _images(made: Prepared) -> dict[str, JsonValue]:
             continue
         field = _field("images", key, kinds.get(key, "sc:Integer"), _from_list(key))
         if key == "file_name":
-            place = {"fileSet": {"@id": made.images}, "extract": {"fileProperty": "filename"}}
-            field["references"] = place
+            field["references"] = _from_files(made, "filename")
         elif key == "license_url":
             field["equivalentProperty"] = "sc:license"
         fields.append(field)
-    content = {"fileSet": {"@id": made.images}, "extract": {"fileProperty": "content"}}
-    fields.append(_field("images", "content", "sc:ImageObject", content))
+    fields.append(_field("images", "content", "sc:ImageObject", _from_files(made, "content")))
     return _record_set("images", fields)
 
 
@@ -262,6 +260,11 @@ def _boxes(made: Prepared) -> dict[str, JsonValue]:
 def _from_list(column: str) -> dict[str, JsonValue]:
     """A column of the list of images, as a source."""
     return {"fileObject": {"@id": IMAGE_LIST}, "extract": {"column": column}}
+
+
+def _from_files(made: Prepared, of: str) -> dict[str, JsonValue]:
+    """A property of the image files, as a source."""
+    return {"fileSet": {"@id": made.images}, "extract": {"fileProperty": of}}
 
 
 def _record_set(name: str, fields: Sequence[JsonValue]) -> dict[str, JsonValue]:

@@ -23,6 +23,7 @@ from proctor_steps.contract import Purpose, write_atomically
 from proctor_steps.dataset import croissant
 from proctor_steps.dataset.coco import Coco, check_coco, load_json
 from proctor_steps.dataset.link import link_or_copy
+from proctor_steps.lineage import CROISSANT
 from proctor_steps.policy import licences as licence_terms
 from proctor_steps.policy import mlperf
 from proctor_steps.policy.answer import FILE, Answer, answer
@@ -225,7 +226,7 @@ def _describe(
         out, f"annotations/{ANNOTATIONS}", IMAGES, coco, kept, words[params.licences]
     )
     if missing := croissant.write(made, STAGE.name, io.contract):
-        io.say(f"{croissant.CROISSANT} lacks {', '.join(missing)}: the annotations do not tell")
+        io.say(f"{CROISSANT} lacks {', '.join(missing)}: the annotations do not tell")
 
 
 def _tell(
@@ -281,7 +282,7 @@ STAGE = Stage(
         "annotations": f"folder with one COCO JSON, or one named {ANNOTATIONS} among others",
     },
     outputs={
-        "dataset": f"{IMAGES}/, annotations/{ANNOTATIONS}, dataset.json, {croissant.CROISSANT}, "
+        "dataset": f"{IMAGES}/, annotations/{ANNOTATIONS}, dataset.json, {CROISSANT}, "
         f"{croissant.IMAGE_LIST}"
     },
 )
