@@ -172,8 +172,9 @@ def _label(found: Opened, id: str) -> str:
         value = f"{name} = {node.get('value')} {node.get('unit') or ''}".rstrip()
         return _lines([value, str(node.get("metric") or ""), valid, official])
     if node.get("@type") == "prov:Activity":
-        digest = str(node.get("image_digest") or "").rpartition(":")[2][:_SHORT]
-        named = " ".join(word for word in (str(node.get("image") or ""), digest) if word)
+        kind, _, digest = str(node.get("image_digest") or "").rpartition(":")
+        words = (str(node.get("image") or ""), kind.removeprefix("sha256"), digest[:_SHORT])
+        named = " ".join(word for word in words if word)
         image = named or node.get("proctor:image") or "none, by hand"
         given = node.get("parameters") or node.get("proctor:parameters")
         over = node.get("taken_over_in")
