@@ -17,7 +17,7 @@ from proctor.cli import app
 from proctor.plan.model import Plan, PlannedOutput, PlanStep
 from proctor.records.approvals import SigningKey
 from proctor.records.provenance import nodes
-from proctor_steps.contract import Approval, file_sha256
+from proctor_steps.contract import Approval, file_sha256, tree_digest
 from proctor_steps.lineage import shown, source_of
 from provenance_kit import RUN, DemoRun, rewrite
 
@@ -472,3 +472,20 @@ def test_an_attempt_that_was_replaced_is_still_told_of(tmp_path: Path) -> None:
     assert "artifact:p/r/fetch/2/data" in after
     for id, node in before.items():
         assert after[id] == node
+
+
+def test_a_run_that_was_rewritten_as_a_whole_is_found_by_its_answer(done: DemoRun) -> None:
+    """Other logs, their digests and figures in a record chained anew, and no document left."""
+    logs = done.artifact("performance.Offline", "logs")
+    run = json.loads((logs / "run.json").read_bytes())
+    run["metric"]["value"] = 9999.5
+    (logs / "run.json").write_text(json.dumps(run))
+    lines = done.lines()
+    result = lines[done.number("result", "performance.Offline") - 1]["data"]
+    result["metrics"]["loadgen"]["metric"]["value"] = 9999.5
+    before, now = result["outputs"]["logs"]["sha256"], tree_digest(logs)[0]
+    rewrite(done.record, json.loads(json.dumps(lines).replace(before, now)))
+    (done.record.folder / "provenance.json").unlink()
+    code, output = say("verify", f"{done.record.folder}#Offline.throughput")
+    assert code == BAD and "the evidence has changed since ada answered" in output
+    assert "its bytes have changed" not in output
