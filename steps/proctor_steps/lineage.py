@@ -110,7 +110,7 @@ def source_of(fetched: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     local = uri.lower().startswith("file:")
     count = fetched.get("bytes")
     known: dict[str, JsonValue] = {
-        "prov:label": PurePosixPath(unquote(urlsplit(uri).path)).name if local else uri,
+        "prov:label": PurePosixPath(unquote(uri)).name if local else uri,
         "prov:atLocation": "" if local else uri,
         "contentSize": size(count) if isinstance(count, int) else "",
         "proctor:etag": str(fetched.get("etag") or ""),

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from proctor.cli import app
 from proctor.plan.model import Plan, PlannedOutput, PlanStep
 from proctor.records.approvals import SigningKey
-from proctor.records.provenance import nodes
-from proctor_steps.contract import Approval, file_sha256, tree_digest
+from proctor.records.provenance import document, nodes
+from proctor.records.store import RunRecord
+from proctor_steps.contract import Approval, digest, file_sha256, tree_digest
 from proctor_steps.lineage import shown, source_of
 from provenance_kit import RUN, DemoRun, rewrite
 
@@ -489,3 +490,63 @@ def test_a_run_that_was_rewritten_as_a_whole_is_found_by_its_answer(done: DemoRu
     code, output = say("verify", f"{done.record.folder}#Offline.throughput")
     assert code == BAD and "the evidence has changed since ada answered" in output
     assert "its bytes have changed" not in output
+
+
+def test_what_each_subject_left_leads_back_to_its_own_part(tmp_path: Path) -> None:
+    from proctor.plan.model import Input, Source
+    from proctor.site.home import Home
+
+    data = (PlannedOutput(name="data", mount_path="/out"),)
+    wanted = Input(name="all", mount_path="/in", sources=(Source(step="a", output="data"),))
+    steps = (
+        PlanStep(id="a", step="a", partition="subjects-1", outputs=data),
+        PlanStep(id="b", step="b", inputs=(wanted,), outputs=data, upstream=("a",)),
+    )
+    plan = Plan(pipeline="p", steps=steps)
+    home = Home(tmp_path)
+    home.records.save_plan(plan)
+    record = home.records.run("p", "r")
+    record.append("header", plan_digest=plan.digest, data={"params": {}})
+    for number, name in enumerate(("ann", "bob"), start=1):
+        part = record.subject(name)
+        part.append("header", plan_digest=plan.digest, data={"params": {}})
+        left(part, "a", f"{number}" * 64, {"partition": name})
+    left(record, "b", "c" * 64, {"inputs": {"all/ann": "1" * 64, "all/bob": "2" * 64}})
+    known = nodes([document(home.records, record, lambda uri: None)])
+    used = [each["@id"] for each in known["attempt:p/r/b/1"]["prov:used"]]
+    of = {name: record.subject(name).run for name in ("ann", "bob")}
+    assert used == [f"artifact:p/{of[name]}/a/1/data" for name in ("ann", "bob")]
+    made = known[f"attempt:p/{of['bob']}/a/1"]
+    assert made["subject"] == "bob" and "/subjects/" in made["told_in"][0]["file"]
+
+
+def left(record: RunRecord, step: str, sha256: str, parts: dict[str, Any]) -> None:
+    """A step that left one output."""
+    begun = {"status": "running", "identity_parts": parts}
+    record.append("attempt", step=step, attempt=1, identity=digest(parts), data=begun)
+    uri = f"artifact:{record.pipeline}/{record.run}/{step}/1/data"
+    outputs = {"data": {"uri": uri, "sha256": sha256, "bytes": 1}}
+    data = {"state": "succeeded", "outputs": outputs}
+    record.append("result", step=step, attempt=1, identity=digest(parts), data=data)
+
+
+def test_a_step_s_service_is_told_of(tmp_path: Path) -> None:
+    from proctor.plan.model import PlannedService
+    from proctor.site.home import Home
+
+    served = PlannedService(id="sut", step="sut", image="proctor/sut", port=80)
+    out = (PlannedOutput(name="data", mount_path="/out"),)
+    step = PlanStep(id="a", step="a", services=("sut",), outputs=out)
+    plan = Plan(pipeline="p", steps=(step,), services=(served,))
+    home = Home(tmp_path)
+    home.records.save_plan(plan)
+    record = home.records.run("p", "r")
+    record.append("header", plan_digest=plan.digest, data={"params": {}})
+    parts = {"image": "sha256:" + "5" * 64, "params": {"threads": 2}}
+    begun = {"status": "running", "identity_parts": parts}
+    record.append("attempt", step="sut", attempt=1, identity=digest(parts), data=begun)
+    left(record, "a", "c" * 64, {"services": {"sut": digest(parts)}})
+    known = nodes([document(home.records, record, lambda uri: None)])
+    assert known["attempt:p/r/a/1"]["prov:used"] == [{"@id": "attempt:p/r/sut/1"}]
+    served_by = known["attempt:p/r/sut/1"]
+    assert served_by["image_digest"] == parts["image"] and served_by["parameters"] == {"threads": 2}

@@ -21,6 +21,7 @@ from proctor.airflow.services import ServiceRun
 from proctor.airflow.subjects import Stand, round_of, rounds, runs_anew
 from proctor.plan.model import selected
 from proctor.records.model import Line
+from proctor.records.store import RecordError
 from proctor.records.summary import SUMMARY_FILE
 from proctor.runtime import hoststate
 from proctor.runtime.artifacts import LocalArtifacts
@@ -321,7 +322,14 @@ class StepRun(Recorded):
                 if found.is_file() and found.name not in _OWN_NAMES:
                     write_atomically(self.record.folder / found.name, found.read_bytes())
         if self.step.publish:
+            self._tell_provenance()
+
+    def _tell_provenance(self) -> None:
+        """Beside what is published; a subject's damaged record does not end the whole run."""
+        try:
             refresh_provenance(self.home, self.record)
+        except RecordError as error:
+            _log.warning("no provenance is written beside what is published: %s", error)
 
 
 def outcome_of(line: Line) -> Outcome:

@@ -30,7 +30,7 @@ from proctor.airflow.subjects import folder_name
 from proctor.plan.identity import identity_parts
 from proctor.plan.model import Input, Plan, PlanStep, Source, resolve, selected
 from proctor.records.model import Line
-from proctor.records.store import RunRecord
+from proctor.records.store import RecordError, RunRecord
 from proctor.records.summary import SUMMARY_FILE, medperf_report, summarise
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.base import (
@@ -194,8 +194,12 @@ class Recorded:
 
     def _lineage(self) -> dict[str, JsonValue]:
         """What a step behind a gate is told of the run; of hundreds of subjects, none is."""
-        told = self.step.required_approvals and not self.step.partition
-        return provenance(self.home, self.record) if told else {}
+        if not self.step.required_approvals or self.step.partition:
+            return {}
+        try:
+            return provenance(self.home, self.record)
+        except RecordError as error:
+            raise StepRefused(str(error)) from error
 
     def parts(self) -> dict[str, JsonValue]:
         """What would make a first attempt the same as another.

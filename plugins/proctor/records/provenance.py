@@ -89,13 +89,19 @@ class _Part:
         self.file = record.path.relative_to(store.home).as_posix()
         self.header = self.lines[0]
         self.by_step: dict[str, list[Line]] = {}
-        for line in self.lines:
+        self._place: dict[int, int] = {}
+        for number, line in enumerate(self.lines, start=1):
             self.by_step.setdefault(line.step, []).append(line)
+            self._place[id(line)] = number
 
     def told_in(self, *lines: Line | None) -> list[JsonValue]:
-        """Where the record tells so: a line's place counts, not the number that it claims."""
-        found = [self.lines.index(line) for line in lines if line is not None]
-        return [{"file": self.file, "line": n + 1, "sha256": self.digests[n]} for n in found]
+        """Where the record tells so."""
+        found = [self.place(line) for line in lines if line is not None]
+        return [{"file": self.file, "line": n, "sha256": self.digests[n - 1]} for n in found]
+
+    def place(self, line: Line) -> int:
+        """Where a line of ``lines`` stands, from 1, whatever number it claims to have."""
+        return self._place[id(line)]
 
     def result(self, step: str) -> Line | None:
         """The newest result of a step."""
@@ -281,7 +287,7 @@ def _begins(line: Line) -> bool:
 
 
 def _approval(part: _Part, line: Line) -> str:
-    return f"approval:{part.record.name}/{line.step}/{part.lines.index(line) + 1}"
+    return f"approval:{part.record.name}/{line.step}/{part.place(line)}"
 
 
 def _outputs(line: Line) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -22,10 +22,11 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from proctor_steps import __version__, contract
+from proctor_steps import contract
 from proctor_steps.contract import Contract, write_atomically
 from proctor_steps.dataset.coco import Coco, Entry
-from proctor_steps.lineage import CROISSANT, PROV, content, digest_of, shown, size, source_of
+from proctor_steps.dataset.derivation import derivation
+from proctor_steps.lineage import CROISSANT, PROV, size
 
 IMAGE_LIST = "images.csv"
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
@@ -109,7 +110,7 @@ def write(made: Prepared, by: str, of: Contract) -> list[str]:
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS_TO,
         **{key: value for key, value in about.items() if value},
-        **_derivation(by, of),
+        **derivation(by, of),
         "distribution": [*_files(made)],
         "recordSet": [*_record_sets(made)],
     }
@@ -287,51 +288,3 @@ def _field(
         "dataType": kind,
     }
     return {**made, "source": dict(source)} if source else made
-
-
-def _derivation(by: str, of: Contract) -> dict[str, JsonValue]:
-    """The step as an activity of PROV-O, what it used, and who stands for it."""
-    used = _inputs(of)
-    agent: dict[str, JsonValue] = {
-        "@type": "prov:SoftwareAgent",
-        "@id": f"urn:proctor:steps:{__version__}",
-        "prov:label": f"proctor_steps {__version__}",
-    }
-    people: list[JsonValue] = [
-        {
-            "@type": "prov:Person",
-            "prov:label": answer.by,
-            "proctor:gate": answer.gate,
-            "proctor:decision": answer.decision,
-            "proctor:at": answer.at,
-        }
-        for answer in of.approvals
-    ]
-    activity: dict[str, JsonValue] = {
-        "@type": "prov:Activity",
-        "prov:label": by,
-        **({"proctor:image": of.image} if of.image else {}),
-        "proctor:parameters": shown(of.params),
-        "prov:used": [{"@id": entity["@id"]} for entity in used],
-        "prov:wasAssociatedWith": [agent, *people],
-    }
-    return {
-        "prov:wasDerivedFrom": [*used],
-        "prov:wasGeneratedBy": activity,
-        "prov:wasAttributedTo": {"@id": agent["@id"]},
-    }
-
-
-def _inputs(of: Contract) -> list[dict[str, JsonValue]]:
-    """Each input by its digest, with the source that it was fetched from, where that is known."""
-    found: dict[str, dict[str, JsonValue]] = {}
-    for mount in of.mounts:
-        if mount.kind != "input" or not (sha256 := digest_of(mount)):
-            continue
-        entity = found.setdefault(sha256, {**content(sha256), "prov:label": mount.name})
-        source = source_of(mount.fetched)
-        if source and source["@id"] == entity["@id"]:
-            entity.update(source)  # a folder that was fetched as it is
-        elif source:
-            entity["prov:wasDerivedFrom"] = source
-    return list(found.values())

@@ -121,12 +121,13 @@ def run(params: Params, io: StepIO) -> None:
     out = io.output("package")
     root = out / "tree" / params.division / params.submitter
     name = _benchmark_folder(params, found, scenarios, io)
+    results = root / "results" / params.system_name / name
     described = _system(params, found, io)
     _json(root / "systems" / f"{params.system_name}.json", described)
     hashes = {}
     measured = power.sessions(io.inputs("power"), scenarios)
     for scenario in scenarios:
-        folder = root / "results" / params.system_name / name / scenario
+        folder = results / scenario
         hashes[scenario] = _scenario(folder, scenario, params, found, io)
         watts = power.add(folder, scenario, measured, found.logs[scenario], io)
         text = documents.scenario_readme(
@@ -134,12 +135,10 @@ def run(params: Params, io: StepIO) -> None:
         )
         _text(folder / "README.md", text)
         compliance.add(folder, scenario, found)
-    inferred.add(root / "results" / params.system_name / name, params.inferred)
+    inferred.add(results, params.inferred)
     compliance.tell_missing(scenarios, params.benchmark, params.round, params.division, found, io)
     _documentation(root / "documentation", f"{params.system_name}, {name}", params, found, io)
-    provenance.write(
-        out / "tree", root / "results" / params.system_name / name, scenarios, found, io
-    )
+    provenance.write(out / "tree", results, scenarios, found, io)
     _source(root / "src" / name, io.contract)
     _tell(judged, io)
     for misfit in archive.survey(out / "tree")[1]:
