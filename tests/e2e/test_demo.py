@@ -18,7 +18,9 @@ from proctor_command import (
     wait_for_line,
     wait_until_started,
 )
+from typer.testing import CliRunner
 
+from proctor.cli import app
 from proctor.records.store import RecordStore
 
 SHORT = {"performance_seconds": 2, "scenarios": "SingleStream,Offline"}
@@ -48,6 +50,10 @@ def test_the_demo_ends_in_a_package_and_a_report(home: Path) -> None:
         assert any(name.endswith("mlperf_log_detail.txt") for name in archive.getnames())
     record = RecordStore(home).run("demo", done.summary["run"])
     assert record.verify_chain() == []
+    for name in ("submission.tar.gz", "provenance.json"):
+        words = ["provenance", "verify", str(done.folder / name)]
+        said = CliRunner().invoke(app, words)
+        assert said.exit_code == 0, said.output
     assert processes_of(home) == []
 
 

@@ -44,19 +44,18 @@ def write(tree: Path, results: Path, scenarios: Sequence[str], found: Evidence, 
     whole = _given(io)
     nodes: dict[str, Node] = {node["@id"]: node for node in whole["@graph"]}
     known = [nodes.pop(id) for id in [*nodes] if id.startswith("figure:")]
-    ids = {
-        mount.path: _entity(mount, nodes) for mount in io.contract.mounts if mount.kind == "input"
-    }
-    described: set[Path] = set()
+    inputs = [mount for mount in io.contract.mounts if mount.kind == "input"]
+    ids = {Path(mount.path): _entity(mount, nodes) for mount in inputs}
+    taken: set[Path] = set()
     for scenario in scenarios:
         for figure in _figures(scenario, results / scenario, found, ids):
             files = sorted(path for path in figure.pop("places").rglob("*") if path.is_file())
-            described |= {*files}
+            taken |= {*files}
             named = {"files": [_file(path, tree) for path in files], **_told(figure, known)}
             nodes[f"figure:{figure['name']}"] = {
                 "@id": f"figure:{figure['name']}", "@type": "prov:Entity", **figure, **named,
             }  # fmt: skip
-    rest = sorted(path for path in results.rglob("*") if path.is_file() and path not in described)
+    rest = sorted(path for path in results.rglob("*") if path.is_file() and path not in taken)
     place = results.relative_to(tree).as_posix()
     nodes[f"package:{place}"] = {
         "@id": f"package:{place}",
@@ -83,7 +82,7 @@ def _given(io: StepIO) -> Node:
 
 
 def _figures(
-    scenario: str, folder: Path, found: Evidence, ids: Mapping[str, str]
+    scenario: str, folder: Path, found: Evidence, ids: Mapping[Path, str]
 ) -> Iterator[dict[str, Any]]:
     """Throughput or latency, and accuracy, of one scenario."""
     run, score = found.performance[scenario], found.scores[scenario]
@@ -111,8 +110,8 @@ def _figures(
     }
 
 
-def _from(ids: Mapping[str, str], *folders: Path) -> Node:
-    return {"prov:wasDerivedFrom": [{"@id": ids[str(folder)]} for folder in folders]}
+def _from(ids: Mapping[Path, str], *folders: Path) -> Node:
+    return {"prov:wasDerivedFrom": [{"@id": ids[folder]} for folder in folders]}
 
 
 def _told(figure: Node, known: Sequence[Node]) -> Node:
