@@ -13,6 +13,7 @@ import pytest
 
 from proctor_steps.contract import Approval, Contract, Mount, file_sha256
 from proctor_steps.dataset.filter_coco import STAGE
+from proctor_steps.policy.usage import STAGE as POLICY_STAGE
 from proctor_steps.stage import execute
 
 DIGITS = Path(__file__).resolve().parents[2] / "steps" / "proctor_steps" / "embedded" / "digits"
@@ -249,3 +250,63 @@ def test_a_dataset_without_licences_says_nothing_of_them(
     dataset = mlcroissant.Dataset(out / "croissant.json")
     assert not dataset.metadata.ctx.issues.errors
     assert "license" not in records(dataset, "images")[0]
+
+
+POLICY = {
+    "@context": {"rights": "http://www.w3.org/ns/odrl/2/"},
+    "@type": "rights:Offer",
+    "rights:prohibition": {
+        "rights:action": {"@id": "rights:use"},
+        "rights:constraint": {
+            "rights:leftOperand": {"@id": "rights:purpose"},
+            "rights:operator": {"@id": "rights:isA"},
+            "rights:rightOperand": {"@id": "dpv:CommercialPurpose"},
+        },
+    },
+}
+
+
+def asked(out: Path, purpose: str, run_stage: Any) -> str:
+    """What the metadata of the filtered dataset say of a purpose."""
+    result, _ = run_stage(
+        POLICY_STAGE, {"purpose": purpose}, inputs={"dataset": out}, attempt=purpose
+    )
+    return str(result.status)
+
+
+def test_usage_terms_beside_the_inputs_hold_for_the_filtered_dataset(
+    demo: dict[str, Path], run_stage: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    (demo["images"] / "policy.json").write_text(json.dumps(POLICY))
+    out, whole = made(run_stage, demo)
+    assert whole["usageInfo"][0]["@type"] == "rights:Offer"
+    check_loaded(out, loaded(out, caplog), 72)
+    assert asked(out, "commercial-benchmark", run_stage) == "data_error"
+    assert asked(out, "research", run_stage) == "ok"
+
+
+def test_the_licence_of_each_record_is_read_from_the_list(
+    demo: dict[str, Path], run_stage: Any
+) -> None:
+    """The MLPerf rule leaves what anybody may use; with all licences, some images are not so."""
+    out, _ = made(run_stage, demo)
+    assert asked(out, "commercial-benchmark", run_stage) == "ok"
+    result, every = run_stage(STAGE, {"licences": "all"}, inputs=demo, attempt="all")
+    assert result.status == "ok"
+    assert asked(every, "research", run_stage) == "ok"
+    result, _ = run_stage(
+        POLICY_STAGE, {"purpose": "commercial-benchmark"}, inputs={"dataset": every}, attempt="no"
+    )
+    assert result.status == "data_error" and "8 records of images" in result.message
+
+
+def test_usage_terms_that_cannot_be_read_are_told(demo: dict[str, Path], run_stage: Any) -> None:
+    (demo["images"] / "policy.json").write_text("{")
+    result, out = run_stage(STAGE, {}, inputs=demo)
+    assert [f.rule for f in result.findings] == ["usage_unread"]
+    assert "usageInfo" not in json.loads((out / "croissant.json").read_bytes())
+
+
+def test_what_a_purpose_permits_is_called_so(demo: dict[str, Path], run_stage: Any) -> None:
+    _, whole = made(run_stage, demo, licences="purpose", purpose="research")
+    assert whole["name"].endswith(", those that may be used for research")

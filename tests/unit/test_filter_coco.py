@@ -167,7 +167,7 @@ def test_the_demo_s_dataset_is_the_same_byte_for_byte(tmp_path: Path, run_stage:
         "2c87ca571dbb1829ea0a63b959142cec642b4a46d5867f4fd45368e71079ad0d", 167_642,
     )  # fmt: skip
     assert sha256(out / "annotations" / "instances_val2017.json") == (
-        "c48e737edfdf9967d91085a16151f19d74850bffef89bae6cffffce7abeea0de"
+        "e4d7829d53f50716aa7d3c2315140c34ed0afc4540cb709115b2ecde2f71fe0f"
     )
     assert sha256(out / "dataset.json") == (
         "cefdd95f79eb357800d665b7e9134ec7adf52e3d7afba4395862e4ca0ff20d65"

@@ -27,6 +27,7 @@ from proctor_steps.contract import Contract, write_atomically
 from proctor_steps.dataset.coco import Coco, Entry
 from proctor_steps.dataset.derivation import derivation
 from proctor_steps.lineage import CROISSANT, PROV, size
+from proctor_steps.policy.jsonld import Node
 
 IMAGE_LIST = "images.csv"
 CONFORMS_TO = "http://mlcommons.org/croissant/1.1"
@@ -55,6 +56,9 @@ _CONTEXT: Mapping[str, Any] = {
     "rai": "http://mlcommons.org/croissant/RAI/",
     "dct": "http://purl.org/dc/terms/",
     "prov": PROV,
+    "odrl": "http://www.w3.org/ns/odrl/2/",
+    "duo": "http://purl.obolibrary.org/obo/DUO_",
+    "dpv": "https://w3id.org/dpv#",
     "proctor": "urn:proctor:",
     "name": {"@container": "@language"},
     "description": {"@container": "@language"},
@@ -81,7 +85,8 @@ class Prepared:
     """A dataset in COCO's format as a step leaves it.
 
     ``annotations``, ``images``: the file and the folder, relative to ``root``. ``kept``: the images
-    in their order. ``rule``: by which they were chosen, in words.
+    in their order. ``rule``: by which they were chosen, in words. ``usage``: terms of use that the
+    inputs came with, and that hold for what was made of them.
     """
 
     root: Path
@@ -90,6 +95,7 @@ class Prepared:
     coco: Coco
     kept: Sequence[Entry]
     rule: str
+    usage: Sequence[Node] = ()
 
 
 def write(made: Prepared, by: str, of: Contract) -> list[str]:
@@ -105,11 +111,14 @@ def write(made: Prepared, by: str, of: Contract) -> list[str]:
     """
     write_atomically(made.root / IMAGE_LIST, _image_list(made))
     about = _about(made, of)
+    prefixes = {key: name for node in made.usage for key, name in node.prefixes.items()}
+    usage = [_without_context(node.value) for node in made.usage]
     whole = {
-        "@context": _CONTEXT,
+        "@context": {**prefixes, **_CONTEXT},
         "@type": "sc:Dataset",
         "conformsTo": CONFORMS_TO,
         **{key: value for key, value in about.items() if value},
+        **({"usageInfo": usage} if usage else {}),
         **derivation(by, of),
         "distribution": [*_files(made)],
         "recordSet": [*_record_sets(made)],
@@ -117,6 +126,13 @@ def write(made: Prepared, by: str, of: Contract) -> list[str]:
     text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(made.root / CROISSANT, text.encode() + b"\n")
     return [key for key, value in about.items() if not value]
+
+
+def _without_context(value: Any) -> Any:
+    """A policy of its own as a part of the whole, whose context has its prefixes."""
+    if not isinstance(value, dict):
+        return value
+    return {key: part for key, part in value.items() if key != "@context"}
 
 
 def _image_list(made: Prepared) -> bytes:

@@ -220,10 +220,21 @@ def _read(path: Path, where: str, rule: str) -> Coco:
 def _describe(
     params: Params, coco: Coco, kept: Sequence[Mapping[str, Any]], out: Path, io: StepIO
 ) -> None:
-    """The dataset's metadata, beside it."""
-    words = {"mlperf": "those whose licence MLPerf allows", "all": "those of every licence"}
+    """The dataset's metadata, beside it, with the usage terms that lay beside the inputs."""
+    words = {
+        "mlperf": "those whose licence MLPerf allows",
+        "purpose": f"those that may be used for {params.purpose}",
+        "all": "those of every licence",
+    }
+    try:
+        found = [each for name in STAGE.inputs for each in beside(io.input(name))]
+        usage = tuple(node for each in found for node in each.terms.usage)
+    except DataError as error:
+        text = f"{CROISSANT} does not carry usage terms on, as some cannot be read: {error}"
+        io.find("usage_unread", "warning", text, "usageInfo")
+        usage = ()
     made = croissant.Prepared(
-        out, f"annotations/{ANNOTATIONS}", IMAGES, coco, kept, words[params.licences]
+        out, f"annotations/{ANNOTATIONS}", IMAGES, coco, kept, words[params.licences], usage
     )
     if missing := croissant.write(made, STAGE.name, io.contract):
         io.say(f"{CROISSANT} lacks {', '.join(missing)}: the annotations do not tell")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,19 @@ def load(path: Path, where: str) -> Metadata:
 def _read(path: Path, where: str) -> Metadata | None:
     if path.stat().st_size > _LARGEST:
         raise DataError(f"{where}: over {_LARGEST:,} bytes are no metadata; give {_KINDS}")
-    return read(load_json(path, where), where)
+    return read(load_json(path, where), where, partial(_values, path.parent))
+
+
+def _values(folder: Path, name: str, column: str) -> list[str] | None:
+    """A column of a CSV file beside the metadata; ``None`` where there is none such."""
+    path = folder / name
+    try:
+        if not path.resolve().is_relative_to(folder.resolve()) or path.suffix != ".csv":
+            return None
+        with path.open(newline="", encoding="utf-8") as lines:
+            return [row[column] or "" for row in csv.DictReader(lines)]
+    except (OSError, ValueError, KeyError, csv.Error):
+        return None
 
 
 def beside(folder: Path) -> list[Metadata]:

@@ -7,7 +7,8 @@ policies, and the licences of COCO's annotation files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +69,14 @@ class Metadata:
     asset: frozenset[str] = frozenset()
 
 
-def read(value: Any, where: str) -> Metadata | None:
+# The values of a column of a file that metadata name, by its address; ``None``: it is not here.
+Table = Callable[[str, str], list[str] | None]
+
+
+def read(value: Any, where: str, table: Table = lambda name, column: None) -> Metadata | None:
     """A JSON value as metadata; ``None`` where it is none of the kinds that are read.
+
+    ``table``: reads files that lie beside the metadata.
 
     Raises:
         DataError: it is nested more deeply than any metadata are.
@@ -84,12 +91,12 @@ def read(value: Any, where: str) -> Metadata | None:
         return Metadata(where, value, Terms(), tuple(_coco(value, top)), covered=True)
     datasets = [node for node in [top, *top.get("@graph")] if "Dataset" in node.types]
     if datasets:
-        return _datasets(datasets, top, where)
+        return _datasets(datasets, top, where, table)
     policies = [node for node in [top, *top.get("@graph")] if odrl.is_policy(node)]
     if policies or odrl_type(top):
         return Metadata(where, value, Terms(usage=tuple(policies or [top])))
     if top.get("license", "usageInfo"):
-        return _datasets([top], top, where)
+        return _datasets([top], top, where, table)
     return None
 
 
@@ -113,13 +120,14 @@ def odrl_type(node: Node) -> bool:
 # --- Croissant -----------------------------------------------------------------------------------
 
 
-def _datasets(nodes: Sequence[Node], top: Node, where: str) -> Metadata:
+def _datasets(nodes: Sequence[Node], top: Node, where: str, table: Table) -> Metadata:
     """One dataset or several; the terms of all of them count."""
-    elsewhere = {part.word: part for part in top.get("@graph") if part.word}
+    named_parts = [*top.get("@graph"), *(f for node in nodes for f in node.get("distribution"))]
+    elsewhere = {part.word: part for part in named_parts if part.word}
     parts: list[Part] = []
     for node in nodes:
         parts += [p for each in node.get("distribution") if (p := _file(each, elsewhere))]
-        parts += [p for each in node.get("recordSet") for p in _records(each, elsewhere)]
+        parts += [p for each in node.get("recordSet") for p in _records(each, elsewhere, table)]
     terms = [_terms(node, elsewhere) for node in nodes]
     own = Terms(
         tuple(licence for each in terms for licence in each.licences),
@@ -164,7 +172,17 @@ def _file(node: Node, elsewhere: Mapping[str, Node]) -> Part | None:
     )
 
 
-def _records(node: Node, elsewhere: Mapping[str, Node]) -> Iterator[Part]:
+def _column(field: Node, files: Mapping[str, Node], table: Table) -> list[str] | None:
+    """The values of a field that is a column of a file; ``None`` where it is not, or not here."""
+    source = field.one("source")
+    file = source.one("fileObject") if source else None
+    extract = source.one("extract") if source else None
+    column = extract.one("column") if extract else None
+    address = files[file.word].one("contentUrl") if file and file.word in files else None
+    return table(address.word, column.word) if address and column else None
+
+
+def _records(node: Node, elsewhere: Mapping[str, Node], table: Table) -> Iterator[Part]:
     """A record set as one part or, where each record has a licence, one part for each licence."""
     own = _terms(node, elsewhere)
     name = next((n.word for n in node.get("name", "@id") if n.word), "") or "a record set"
@@ -173,6 +191,11 @@ def _records(node: Node, elsewhere: Mapping[str, Node]) -> Iterator[Part]:
     if "license" in keys:
         if rows:
             yield from _by_licence(name, rows, keys, own)
+        elif values := _column(keys["license"], elsewhere, table):
+            for licence, count in Counter(values).items():
+                said = (Node(licence, node.where, node.prefixes),) if licence else own.licences
+                # Which files they are is not told: all of them may be used, or none.
+                yield Part(name, "record", count, node.where, Terms(said, own.usage))
         else:
             yield Part(name, "record set", 1, node.where, own, unread=True)
     elif own.licences or own.usage:
