@@ -60,17 +60,35 @@ def ask_once(home: Home, plans: Sequence[Plan]) -> None:
 
     Without a terminal nobody is asked, and reports wait.
     """
-    from datetime import UTC, datetime
-
-    from proctor.federation.tally import first_report
     from proctor.site.reporting import Consent
 
     consent = Consent(home, _coordinator(home))
     told = [plan for plan in plans if plan.pipeline in consent.to.pipelines]
-    if told and not consent.given_at and sys.stdin.isatty() and sys.stderr.isatty():
-        _tell_how(consent.to)
-        _say(first_report(told[0], datetime.now(UTC)).body().decode())
+    if told and not consent.given_at and somebody_reads():
+        show_first(consent.to, told[0])
         _ask(consent)
+
+
+def somebody_reads() -> bool:
+    """Whether a person sees what is shown, and can answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def show_first(to: CoordinatorAddress, plan: Plan) -> None:
+    """Show what a run of a plan reports when it begins."""
+    from datetime import UTC, datetime
+
+    from proctor.federation.tally import first_report
+
+    _tell_how(to)
+    _say(first_report(plan, datetime.now(UTC)).body().decode())
+
+
+def agrees(to: CoordinatorAddress) -> bool:
+    """Ask whether reports may be sent."""
+    of = ", ".join(to.pipelines)
+    question = f"May reports of this form, on runs of {of}, be sent to {to.url}?"
+    return typer.confirm(question, default=False, err=True)
 
 
 def _body_of(home: Home, to: CoordinatorAddress, run: str) -> bytes:
@@ -102,9 +120,7 @@ def _tell_how(to: CoordinatorAddress) -> None:
 
 
 def _ask(consent: Consent) -> None:
-    of = ", ".join(consent.to.pipelines)
-    question = f"May reports of this form, on runs of {of}, be sent to {consent.to.url}?"
-    if typer.confirm(question, default=False, err=True):
+    if agrees(consent.to):
         consent.give()
         _say("They are sent while proctor runs; each is kept in `reports/` of the home.")
     else:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from proctor.plan.model import Plan
+    from proctor.site.joining import Invitation
     from proctor.site.preflight import Finding
 
 HOME_FOLDER = ".proctor"  # in the output folder
@@ -55,6 +56,15 @@ def run_site(
     ] = None,
     mount: Mount = None,
     set_: Set = None,
+    coordinator: Annotated[
+        str, typer.Option(metavar="URL", help="the committee's address: who hears how far this is")
+    ] = "",
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="its token; without it you are asked")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="its certificates, if it sent you some")
+    ] = None,
     agree: Annotated[
         bool, typer.Option("--agree", help="agree to what the spec wants, without being asked")
     ] = False,
@@ -67,6 +77,7 @@ def run_site(
     console, place = console_of(), Home((output / HOME_FOLDER).resolve())
     path, plan, params, build = commands.prepared(spec, set_ or [])
     given = [*(mount or []), *_places(plan, data, labels)]
+    invited = _invitation(place, plan, coordinator, token_file, ca_file)
     if not all(_look(console, place, plan, params, given)):
         raise typer.Exit(commands.NOT_STARTED)
     if check:
@@ -74,6 +85,8 @@ def run_site(
     commands.create(place)
     bound = commands.bind_mounts(place, plan, params, given)
     _agree(console, place, plan, params, agree)
+    if invited:
+        invited.accept(plan)
     kind = commands.choose_runtime(console, "docker", place, commands.images_of(plan, params))
     way = commands.Way(browser=True)
     done = commands.carry_out(console, place, kind, (path, plan, params, build), bound, way)
@@ -118,6 +131,22 @@ def _places(plan: Plan, data: Path, labels: Path | None) -> list[str]:
     if problems:
         give_up("\n".join(problems))
     return found
+
+
+def _invitation(
+    place: Home, plan: Plan, url: str, token_file: Path | None, ca_file: Path | None
+) -> Invitation | None:
+    """What ``--coordinator`` and its files ask for; one that cannot be accepted ends it."""
+    from proctor.site.joining import Invitation
+
+    if not url:
+        if token_file or ca_file:
+            give_up("--token-file and --ca-file are the coordinator's: give --coordinator, too")
+        return None
+    invited = Invitation(place, url, plan.pipeline, token_file, ca_file)
+    if problems := list(invited.problems()):
+        give_up("\n".join(problems))
+    return invited
 
 
 def _look(
