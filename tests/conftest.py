@@ -60,6 +60,14 @@ def machines_faults() -> None:
 
 
 @pytest.fixture(scope="session")
+def machines() -> None:
+    """What it takes to have machines of a test's own, and to see what leaves them."""
+    missing = [name for name in ("ip", "nsenter", "tcpdump") if not shutil.which(name)]
+    if os.geteuid() or missing:
+        absent(f"root, or one of iproute2 and tcpdump ({', '.join(missing)})")
+
+
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """Debian's browser."""
     path = Path("/usr/bin/chromium")

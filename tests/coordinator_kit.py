@@ -45,14 +45,15 @@ def fresh_tables(engine: Engine, url: str) -> None:
 
 @dataclass(frozen=True)
 class Certificates:
-    """A CA, and a server's certificate of it for 127.0.0.1 and localhost."""
+    """A CA, and a server's certificate of it."""
 
     ca: Path
     certificate: Path
     key: Path
 
 
-def certificates(folder: Path) -> Certificates:
+def certificates(folder: Path, address: str = "127.0.0.1") -> Certificates:
+    """For localhost and an address."""
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Committee's own CA")])
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "coordinator")])
@@ -79,7 +80,7 @@ def certificates(folder: Path) -> Certificates:
         )
         .sign(ca_key, hashes.SHA256())
     )
-    hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    hosts = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(address))]
     made = (
         builder(name, key.public_key())
         .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
