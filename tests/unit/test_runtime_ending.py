@@ -219,3 +219,29 @@ def test_an_exclusive_step_is_handed_over_before_it_measures(
     monkeypatch.setattr(StepOperator, "_finish", lambda self, run, handle: finished.append(handle))
     tasks["other"]._wait(runs["other"], handle())
     assert finished == [handle()]
+
+
+def test_a_log_that_never_ends_keeps_no_step_from_its_deadline(
+    sleeper: Sleeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+
+    def logs(handle: Handle, since: str = "") -> LogChunk:
+        assert len(copied) < 1000, "nobody looked at the clock"
+        copied.append(since)
+        lines = () if sleeper.stopped else ("y",)
+        return LogChunk(lines=lines, next=str(len(copied)))
+
+    monkeypatch.setattr(sleeper, "logs", logs)
+    plan = plan_of(fetch())
+    run = replace(Bench(tmp_path / "home", plan).step("fetch"), runtime=sleeper)
+    task = StepOperator(task_id="fetch", plan=plan, step_id="fetch")
+    told: list[Any] = []
+    monkeypatch.setattr(StepOperator, "_told", lambda self, run, outcome: told.append(outcome))
+    monkeypatch.setattr(type(run), "finish", lambda self, handle, failure: failure)
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    task._wait(run, handle(deadline_at=soon))
+    assert sleeper.stopped
+    assert told[0].kind == "deadline"
+    # Each piece once, and to the end of what was there.
+    assert copied == ["", *(str(n) for n in range(1, len(copied)))]

@@ -95,7 +95,8 @@ class StepOperator(BaseOperator):
         try:
             while time.monotonic() < give_up:
                 state = run.runtime.poll(handle)
-                self._copy_log(run, handle)
+                # One piece a turn: a log may grow faster than it is copied, and never end.
+                self._copy_piece(run, handle)
                 if state.phase != "running":
                     return self._finish(run, handle)
                 if deadline_passed(handle):
@@ -140,13 +141,16 @@ class StepOperator(BaseOperator):
         raise AirflowFailException(words)
 
     def _copy_log(self, run: StepRun, handle: Handle) -> None:
-        while True:
-            chunk = run.runtime.logs(handle, self._log_position)
-            for line in chunk.lines:
-                self.log.info(line)
-            self._log_position = chunk.next
-            if not chunk.lines:
-                return
+        """All that is left of an ended attempt's log; the runtime keeps no more than so much."""
+        while self._copy_piece(run, handle):
+            pass
+
+    def _copy_piece(self, run: StepRun, handle: Handle) -> bool:
+        chunk = run.runtime.logs(handle, self._log_position)
+        for line in chunk.lines:
+            self.log.info(line)
+        self._log_position = chunk.next
+        return bool(chunk.lines)
 
     def _step_run(self, context: Any, frozen: bool = False) -> StepRun:
         home = instance.home()
