@@ -18,11 +18,15 @@ STOP_FILE = "stop.json"
 _SLACK = timedelta(seconds=1)
 
 
-def note_stop(attempt: Attempt, grace_seconds: float) -> None:
-    """Note that somebody asks for an attempt's end, before it is ended. The first asker counts."""
+def note_stop(attempt: Attempt, grace_seconds: float, why: str = "") -> None:
+    """Note that somebody asks for an attempt's end, before it is ended. The first asker counts.
+
+    ``why``: what the step did to be ended; then that is its failure.
+    """
     with contextlib.suppress(OSError):  # on a full disk the end matters more than its note
         if attempt.folder.is_dir() and attempt.read(STOP_FILE) is None:
-            attempt.write(STOP_FILE, {"at": stamp(now()), "grace_seconds": grace_seconds})
+            noted = {"at": stamp(now()), "grace_seconds": grace_seconds, "why": why}
+            attempt.write(STOP_FILE, noted)
 
 
 def settle(
@@ -52,6 +56,8 @@ def settle(
         log_tail=log_tail,
         foreign=foreign,
     )
+    if failure is not None and (why := (attempt.read(STOP_FILE) or {}).get("why")):
+        failure = Failure(kind="step", message=why)
     outcome = _outcome(attempt, store, handle, failure, result)
     attempt.discard_secrets()
     if attempt.folder.is_dir():

@@ -17,6 +17,7 @@ from proctor.site.notify import Notifier
 from proctor.site.reaper import IDLE_SECONDS, Reaper
 from proctor.site.reporting import Reporter
 from proctor.site.rework import Rework
+from proctor.site.room import Room
 
 
 @dataclass
@@ -33,12 +34,14 @@ class Upkeep:
     _rework: Rework = field(init=False)
     _notifier: Notifier = field(init=False)
     _reporter: Reporter = field(init=False)
+    _room: Room = field(init=False)
 
     def __post_init__(self) -> None:
         self._reaper = Reaper(self.instance)
         self._rework = Rework(self.instance)
         self._notifier = Notifier(self.instance)
         self._reporter = Reporter(self.instance.home)
+        self._room = Room(self.instance.home, self.instance.runtime)
 
     def look(self, changed: bool) -> list[str]:
         """What was done, in lines for the terminal.
@@ -48,7 +51,8 @@ class Upkeep:
         Raises:
             AirflowUnavailable, httpx.HTTPError: of the one run that is followed.
         """
-        said = [f"stopped {name}: its task had ended" for name in self._reaper.look(changed)]
+        said = self._room.look()
+        said += [f"stopped {name}: its task had ended" for name in self._reaper.look(changed)]
         due = changed or time.monotonic() >= self._due
         if due:
             said += self._go_back()
