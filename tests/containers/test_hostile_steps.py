@@ -86,7 +86,6 @@ def others_can_work(bench: Bench) -> None:
         ("cp /bin/true /tmp/x; chmod +x /tmp/x; /tmp/x", "Permission denied"),
         ("grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1"),
         ("grep CapEff /proc/self/status", "CapEff:\t0000000000000000"),
-        ("ls -d /proc/[0-9]* | wc -l", "5"),
     ],
 )  # fmt: skip
 def test_what_it_reaches_for(bench: Bench, script: str, answer: str) -> None:
