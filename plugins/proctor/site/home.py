@@ -37,6 +37,8 @@ RUNTIME_VARIABLE = "PROCTOR_RUNTIME"
 SLOTS_VARIABLE = "PROCTOR_SLOTS"
 COORDINATOR_VARIABLE = "PROCTOR_COORDINATOR"  # set where sites report to this home
 PROFILE_FILE = "site.yaml"
+# What is in the home is for nobody else of this machine; the reports' folder makes itself.
+_FOLDERS = ("runs", "artifacts", "work", "cache", "plans", "results", "keys", "secrets", "airflow")
 # Airflow keeps its own name of the database from tasks and triggers (airflow/children.py).
 DATABASE_VARIABLE = "PROCTOR_DATABASE"
 
@@ -88,7 +90,7 @@ class Home:
         self.path.mkdir(parents=True, exist_ok=True)
         # Services run as another user when the owner is root, so they must be able to pass through.
         self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        for name in ("runs", "keys", "secrets", "airflow"):
+        for name in _FOLDERS:
             (self.path / name).mkdir(exist_ok=True)
             (self.path / name).chmod(0o700)
         (self.path / ".gitignore").write_text("*\n")

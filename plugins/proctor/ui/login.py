@@ -40,10 +40,11 @@ def take_nonce(folder: Path, given: str) -> str:
     path = folder / "login.json"
     try:
         waiting = json.loads(path.read_text())
-    except (OSError, ValueError):
+        age, nonce = time.time() - float(waiting["made_at"]), str(waiting["nonce"])
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
-    fresh = time.time() - float(waiting["made_at"]) <= VALID_SECONDS
-    if not (fresh and hmac.compare_digest(str(waiting["nonce"]), given)):
+    same = hmac.compare_digest(nonce.encode(), given.encode(errors="replace"))
+    if not (same and age <= VALID_SECONDS):
         return ""
     try:
         path.unlink()
