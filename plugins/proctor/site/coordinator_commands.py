@@ -51,7 +51,9 @@ def add_site(
     typer.echo(
         f"# The token of {name}. It is shown here and never again; send it to nobody else.\n"
         f"{token}\n\n"
-        "# At the site: the token alone in a file, `chmod 600`, and in site.yaml of the home:\n"
+        "# At the site, which is asked for the token then:\n"
+        f"#   proctor site run SPEC --data DIR --output DIR --coordinator {url}\n"
+        "# or the token alone in a file, `chmod 600`, and in site.yaml of the home:\n"
         "coordinator:\n"
         f"  url: {url}\n"
         "  token_file: /FOLDER/coordinator.token\n"
