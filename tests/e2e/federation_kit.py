@@ -101,6 +101,11 @@ class Committee:
         self.terminal = Terminal(command, environment(), self.folder)
         self.terminal.shows("Ctrl-C stops everything")
 
+    def stop(self) -> None:
+        assert self.terminal is not None
+        self.terminal.process.terminate()
+        assert self.terminal.ends() == 130, self.terminal.text
+
     def invite(self, site: str) -> str:
         """What the committee sends to a site: its token."""
         words = ["coordinator", "add-site", site, "--home", str(self.home.path)]
@@ -200,6 +205,8 @@ class Site:
     canaries: dict[str, str]
     terminal: Terminal | None = None
     capture: Capture | None = None
+    own: bytes = b""
+    """The hardware address of its one interface."""
 
     @property
     def home(self) -> Home:
@@ -240,14 +247,16 @@ class Site:
         self.token.write_text(self.committee.invite(self.name))
         self.keys.touch()
         assert self.machine.interfaces() == ["eth0", "lo"]
+        self.own = self.machine.hardware_address
         self.capture = self.machine.capture(self.folder / "traffic.pcap")
 
-    def spoil(self) -> Path:
-        """Cut a picture short, whose name the error then says."""
+    def spoil(self) -> tuple[Path, bytes]:
+        """Cut a picture short, whose name the error then says; where it is, and how it was."""
         picture = sorted(self.subject(5).glob("*.png"))[0]
         spoilt = picture.rename(picture.with_name(f"{self.canaries['error']}.png"))
-        spoilt.write_bytes(spoilt.read_bytes()[:-50])
-        return spoilt
+        whole = spoilt.read_bytes()
+        spoilt.write_bytes(whole[:-50])
+        return spoilt, whole
 
     def start(self) -> Terminal:
         """The one command, the first time and each time after."""

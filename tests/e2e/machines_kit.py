@@ -70,9 +70,17 @@ class Machine:
         self.captures.append(made)
         return made
 
+    @property
+    def hardware_address(self) -> bytes:
+        return bytes.fromhex(self._links()[INTERFACE].replace(":", ""))
+
     def interfaces(self) -> list[str]:
-        listed = ip("-n", self.namespace, "-brief", "link").splitlines()
-        return sorted(line.partition(" ")[0].partition("@")[0] for line in listed)
+        return sorted(self._links())
+
+    def _links(self) -> dict[str, str]:
+        """Interface -> hardware address."""
+        lines = ip("-n", self.namespace, "-brief", "link").splitlines()
+        return {line.split("@")[0].split()[0]: line.split()[2] for line in lines}
 
     def _processes(self) -> list[psutil.Process]:
         ours = {each.process.pid for each in self.captures}

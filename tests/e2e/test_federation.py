@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
-import subprocess
+import socket
+import ssl
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,16 @@ from federation_kit import (
     Page,
     Site,
     counts,
+    environment,
     until,
 )
 from leak_kit import leaks
 from machines_kit import Network
 from proctor_command import processes_of
+from terminal_kit import Terminal
 from wire_kit import Request, connections, key_log, opened, requests, strangers
 
+from coordinator_kit import certificates
 from proctor.federation.report import read_report
 from proctor.federation.sender import HEADERS, PATH
 
@@ -70,31 +74,35 @@ class Federation:
 
 
 @pytest.fixture(scope="module")
-def federation(machines: None, steps_image: None) -> Iterator[Federation]:
+def federation(machines: None, docker_engine: Any, steps_image: None) -> Iterator[Federation]:
     folder = Path(tempfile.mkdtemp(prefix="proctor-federation-"))
     folder.chmod(0o711)
-    with Network() as network:
-        committee = Committee(network.add("committee"), folder / "committee")
-        committee.set_up(A, B, C)
-        committee.start()
-        sites = {
-            name: Site(name, network.add(name), folder / name, committee, canaries(name))
-            for name in (A, B, C)
-        }
+    sites: dict[str, Site] = {}
+    try:
+        with Network() as network:
+            committee = Committee(network.add("committee"), folder / "committee")
+            committee.set_up(A, B, C)
+            committee.start()
+            for name in (A, B, C):
+                place = folder / name
+                sites[name] = Site(name, network.add(name), place, committee, canaries(name))
+                sites[name].lay_out()
+            page = Page(committee)
+            with page.open():
+                shown = go_through(page, sites)
+                shown["merge"] = until(lambda: merged(committee), "the pipeline that waits for all")
+            for site in sites.values():
+                site.close()
+            yield Federation(committee, page, sites, shown)
+            committee.stop()
+            assert processes_of(folder) == []
+    finally:
         for site in sites.values():
-            site.lay_out()
-        page = Page(committee)
-        with page.open():
-            shown = go_through(page, sites)
-            shown["merge"] = until(lambda: merged(committee), "the pipeline that waits for all")
-        for site in sites.values():
-            site.close()
-        yield Federation(committee, page, sites, shown)
-        assert committee.terminal is not None
-        committee.terminal.process.terminate()
-        assert committee.terminal.ends() == 130
-        assert processes_of(folder) == []
-    shutil.rmtree(folder, ignore_errors=True)
+            for left in docker_engine.containers.list(
+                all=True, filters={"label": f"proctor.home={site.home.path}"}
+            ):
+                left.remove(force=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def go_through(page: Page, sites: dict[str, Site]) -> dict[str, Any]:
@@ -117,7 +125,7 @@ def go_through(page: Page, sites: dict[str, Site]) -> dict[str, Any]:
     shown["unsent while cut off"] = len(cut_off.outbox.unsent())
     cut_off.machine.plug(True)
 
-    picture = spoilt.spoil()
+    picture, whole = spoilt.spoil()
     joins(spoilt)
     assert spoilt.terminal and spoilt.terminal.ends() == 1
     spoilt.terminal.shows(f"1 of {SUBJECTS} subjects failed ({spoilt.subject(5).name})")
@@ -131,8 +139,7 @@ def go_through(page: Page, sites: dict[str, Site]) -> dict[str, Any]:
     finishes(page, without_power)
     assert "May reports" not in resumed.text
 
-    whole = sorted(spoilt.subject(6).glob("*.png"))[0]
-    picture.write_bytes(whole.read_bytes())
+    picture.write_bytes(whole)
     spoilt.start()
     finishes(page, spoilt)
     return shown
@@ -169,25 +176,51 @@ def merged(committee: Committee) -> list[dict[str, Any]]:
     return runs if [run["state"] for run in runs] == ["success"] else []
 
 
+TELLTALE = """
+import httpx, socket, ssl, sys
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"canary-subject", ("192.0.2.1", 53))
+trust = ssl.create_default_context(cafile=sys.argv[2])
+httpx.post(sys.argv[1], content=b"canary-file", verify=trust, trust_env=False)
+print("said", flush=True)
+import time; time.sleep(600)
+"""
+
+
+def answer_once(server: socket.socket, context: ssl.SSLContext) -> None:
+    connection = context.wrap_socket(server.accept()[0], server_side=True)
+    said = b""
+    while not said.endswith(b"canary-file"):
+        said += connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    connection.close()
+
+
 def test_the_capture_sees_whatever_leaves(machines: None, tmp_path: Path) -> None:
     """What the other tests find nothing by finds something."""
-    say = (
-        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
-        "s.sendto(b'canary-subject', ('192.0.2.1', 53))"
-    )
+    keys = tmp_path / "keys"
     with Network() as network:
         one, other = network.add("one"), network.add("other")
         assert one.interfaces() == ["eth0", "lo"]
-        capture = one.capture(tmp_path / "x.pcap")
-        # Its gateway answers, so that the packet leaves.
-        subprocess.run(one.command([sys.executable, "-c", say]), check=True)
-        left = subprocess.Popen(one.command(["sleep", "600"]))
-        time.sleep(1)
+        own = one.hardware_address
+        capture, tls = one.capture(tmp_path / "x.pcap"), certificates(tmp_path, other.address)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls.certificate, tls.key)
+        with other.inside():
+            server = socket.create_server((other.address, PORT))
+        threading.Thread(target=answer_once, args=(server, context), daemon=True).start()
+        words = [sys.executable, "-c", TELLTALE, f"https://{other.address}:{PORT}", str(tls.ca)]
+        tells = Terminal(one.command(words), environment(SSLKEYLOGFILE=str(keys)), tmp_path)
+        tells.shows("said")
         one.cut_power()
-        assert left.wait(10) == -9
+        assert tells.ends() == -9
         capture.stop()
-        assert len(strangers(capture.file, one.address, (other.address, PORT))) >= 1
-        assert leaks(capture.file.read_bytes(), {"subject": "canary-subject"})
+        server.close()
+    to = (other.address, PORT)
+    assert len(strangers(capture.file, own, to)) == 1
+    assert leaks(capture.file.read_bytes(), {"subject": "canary-subject"})
+    assert not leaks(capture.file.read_bytes(), {"file": "canary-file"}), "it went by TLS"
+    (said,) = requests([opened(each, key_log(keys)) for each in connections(capture.file, to)])
+    assert leaks(said.body, {"file": "canary-file"})
 
 
 def test_the_page_follows_what_happens(federation: Federation) -> None:
@@ -236,22 +269,25 @@ def test_no_report_is_lost_or_doubled(federation: Federation) -> None:
 
 def test_only_reports_to_the_committee_left(federation: Federation) -> None:
     to = (federation.committee.machine.address, PORT)
-    fixed = {name.title(): value for name, value in HEADERS.items()}
+    fixed = {name.title(): value for name, value in HEADERS.items()} | {"Host": f"{to[0]}:{PORT}"}
     for site in federation.sites.values():
-        assert strangers(federation.traffic(site), site.machine.address, to) == []
+        known = fixed | {"Authorization": f"Bearer {site.token.read_text()}"}
+        assert strangers(federation.traffic(site), site.own, to) == []
         kept = [site.outbox.body(number) for number in site.outbox.numbers()]
         said = federation.requests(site)
         for request in said:
             assert request.line == f"POST {PATH} HTTP/1.1"
-            assert set(request.headers) == {*fixed, "Host", "Content-Length", "Authorization"}
-            assert request.headers.items() >= fixed.items()
-            assert request.headers["Host"] == f"{to[0]}:{to[1]}"
-            assert request.headers["Authorization"] == f"Bearer {site.token.read_text()}"
+            assert request.headers.items() <= {*known.items(), *lengths(request)}
             if request.whole:
+                assert set(request.headers) == {*known, "Content-Length"}
                 read_report(request.body)  # no field that is none of the schema's
             assert any(body.startswith(request.body) for body in kept)
         sent = [request.body for request in said if request.whole]
         assert list(dict.fromkeys(sent)) == kept, "in order; one may have gone twice"
+
+
+def lengths(request: Request) -> Iterator[tuple[str, str]]:
+    yield "Content-Length", request.headers.get("Content-Length", "")
 
 
 def test_no_canary_left(federation: Federation) -> None:

@@ -68,18 +68,16 @@ class Packet:
         )
 
 
-def strangers(file: Path, own: str, to: Address) -> list[str]:
-    """Frames that are no part of a connection from ``own`` to ``to``, nor ask for a hardware
-    address, in words."""
+def strangers(file: Path, own: bytes, to: Address) -> list[str]:
+    """Frames from the hardware address ``own`` that are of no connection to ``to``, nor ask for
+    somebody's hardware address, in words."""
     found = []
     for frame in frames(file):
-        if frame[12:14] == b"\x08\x06":
+        if frame[6:12] != own or frame[12:14] == b"\x08\x06":
             continue
         packet = Packet.of(frame)
-        if packet is None or {packet.source[0], packet.target[0]} != {own, to[0]}:
+        if packet is None or packet.target != to:
             found.append(f"{frame[12:14].hex()}: {frame[14:].hex()}")
-        elif to not in (packet.source, packet.target):
-            found.append(f"{packet.source} to {packet.target}")
     return found
 
 

@@ -22,6 +22,8 @@ SITE, COMMITTEE = ("10.77.0.3", 40123), ("10.77.0.2", 8443)
 BODY = b'{"format":"proctor.site-report/1"}\n'
 REQUEST = b"POST /x HTTP/1.1\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
 SYN, ACK = 0x02, 0x10
+OWN, OTHER = b"\x02own#1", b"\x02other"
+MACS = {SITE[0]: OWN, COMMITTEE[0]: OTHER}
 
 
 def tcp(
@@ -34,7 +36,7 @@ def tcp(
 def packet(source: str, target: str, protocol: int, data: bytes) -> bytes:
     ends = b"".join(bytes(map(int, each.split("."))) for each in (source, target))
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(data), 0, 0, 64, protocol, 0)
-    frame = bytes(12) + b"\x08\x00" + head + ends + data
+    frame = bytes(6) + MACS[source] + b"\x08\x00" + head + ends + data
     return frame + bytes(max(0, 60 - len(frame)))
 
 
@@ -96,7 +98,7 @@ def test_what_a_client_said_is_opened_however_its_packets_came(
     assert said == REQUEST
     (request,) = requests([said])
     assert (request.line, request.body, request.whole) == ("POST /x HTTP/1.1", BODY, True)
-    assert strangers(file, SITE[0], COMMITTEE) == []
+    assert strangers(file, OWN, COMMITTEE) == []
 
 
 def test_a_connection_that_broke_off_is_read_as_far_as_it_came(
@@ -125,12 +127,16 @@ def test_a_connection_that_broke_off_is_read_as_far_as_it_came(
         packet(SITE[0], COMMITTEE[0], 17, b"beside the connection"),
         tcp(SITE, ("192.0.2.1", 443), 0, SYN, b""),
         tcp(SITE, (COMMITTEE[0], 80), 0, SYN, b""),
-        bytes(12) + b"\x86\xdd" + bytes(60),
+        bytes(6) + OWN + b"\x86\xdd" + bytes(60),
     ],
 )
 def test_whatever_else_left_is_told(tmp_path: Path, frame: bytes) -> None:
-    good = [bytes(12) + b"\x08\x06" + bytes(46), tcp(SITE, COMMITTEE, 0, SYN, b"")]
-    assert len(strangers(pcap(tmp_path / "x.pcap", [*good, frame]), SITE[0], COMMITTEE)) == 1
+    good = [
+        bytes(6) + OWN + b"\x08\x06" + bytes(46),
+        tcp(SITE, COMMITTEE, 0, SYN, b""),
+        bytes(6) + OTHER + b"\x86\xdd" + bytes(60),  # came, and did not leave
+    ]
+    assert len(strangers(pcap(tmp_path / "x.pcap", [*good, frame]), OWN, COMMITTEE)) == 1
 
 
 WORDS = {"subject": "canary-subject 4711", "file": "canäry+file/0815"}
