@@ -7,9 +7,10 @@ READY_DEV := $(VENV)/.ready-dev
 HOME_DIR ?= $(CURDIR)/.proctor
 DEMO_FLAGS ?=
 
-.PHONY: demo up test test-fast check images bench faults clean help
+.PHONY: install demo up test test-fast check images bench faults clean help
 
 help:
+	@echo "make install    install Proctor into .venv, and nothing else"
 	@echo "make demo       run the demo pipeline from dataset to package (no account, no Docker needed)"
 	@echo "make test       every check and test; make test-fast: checks and unit tests only"
 	@echo "make up         start the Airflow UI with the shipped pipelines; Ctrl-C stops it"
@@ -34,6 +35,8 @@ $(READY_DEV): $(READY)
 	@echo "Installing what the tests need (two to four minutes, once)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[openvino,torch,dev]" -c constraints.txt
 	@touch $@
+
+install: $(READY)
 
 demo: $(READY)
 	@$(BIN)/proctor run demo --yes --home $(HOME_DIR) $(DEMO_FLAGS)
