@@ -27,7 +27,7 @@ class Terminal:
             stdin=inner,
             stdout=inner,
             stderr=inner,
-            env={**environment, "TERM": "dumb", "NO_COLOR": "1"},
+            env={**environment, "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "400"},
             cwd=folder,
             start_new_session=True,
         )
