@@ -54,3 +54,8 @@ def is_full(path: Path) -> bool:
         return shutil.disk_usage(path).free < _NEARLY_NOTHING
     except OSError:
         return False
+
+
+def printable(text: str) -> str:
+    """A stranger's text as a terminal may show it: nothing moves the cursor, clears or hides."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)

@@ -6,11 +6,13 @@ import io
 import json
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from proctor.plan.compile import load_plan
 from proctor.runtime.artifacts import AttemptName
 from proctor.runtime.attempt import Attempt
+from proctor.runtime.base import Failure
 from proctor.shipped import shipped
 from proctor.site.home import Home
 from proctor.site.runs import View
@@ -78,3 +80,28 @@ def test_steps_of_subjects_show_how_many_are_through(tmp_path: Path) -> None:
     text = console.export_text()
     assert "convert  done" in text and "20 of 20 subjects" in text
     assert "segment  running" in text and "11 of 20 subjects, 1 failed" in text
+
+
+WILD = "[/] [red]x[/red] \x1b[2J\x1b]0;owned\x07 \u202etxt.exe"
+
+
+@pytest.mark.parametrize("in_a_terminal", [True, False])
+def test_a_strangers_words_are_shown_and_do_nothing(tmp_path: Path, in_a_terminal: bool) -> None:
+    home, plan = Home(tmp_path), load_plan(shipped("pipeline_specs") / "demo.yaml")
+    folder = Attempt(tmp_path, AttemptName("demo", "r", STEP, 1)).step_dir
+    folder.mkdir(parents=True)
+    progress = Progress(done=1, total=2, unit=WILD, note=WILD)
+    (folder / PROGRESS_FILE).write_text(progress.model_dump_json())
+    said = io.StringIO()
+    console = Console(file=said, width=400, force_terminal=in_a_terminal, color_system=None)
+    with ProgressView(console, plan, home.records.run("demo", "r"), home) as view:
+        view.show(View("running", {STEP: {"state": "running"}}, notes=[f"1 failed ({WILD})"]))
+        console.print(view._live.get_renderable() if view._live else "")
+    assert r"1 failed ([/] [red]x[/red] \x1b[2J\x1b]0;owned\x07 \u202etxt.exe)" in said.getvalue()
+    for acts in ("\x1b[2J", "\x1b]0", "\x07", "\u202e"):
+        assert acts not in said.getvalue()
+
+
+def test_a_failures_words_do_nothing_wherever_they_are_shown() -> None:
+    told = Failure(kind="step", message=f"two lines:\n{WILD}").message
+    assert told.startswith("two lines:\n[/] ") and "\x1b" not in told and "\\x1b[2J" in told

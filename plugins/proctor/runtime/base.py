@@ -6,12 +6,13 @@ again after a crash, and passed to a trigger. Paths of this host appear only ins
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from proctor.plan.model import Resources
 from proctor_steps.contract import Approval, Progress, Result
+from proctor_steps.trouble import printable
 
 # Labels of every container or process of ours; together they name one step of one run.
 LABEL_HOME = "proctor.home"
@@ -160,10 +161,13 @@ FailureKind = Literal["data", "step", "out_of_memory", "killed", "deadline", "ca
 
 
 class Failure(RuntimeModel):
-    """Why an attempt failed, in words for the reader. Only ``engine`` is worth a retry."""
+    """Why an attempt failed, in words for the reader. Only ``engine`` is worth a retry.
+
+    The words may be the step's own: what would act on a terminal is spelled out.
+    """
 
     kind: FailureKind
-    message: str
+    message: Annotated[str, AfterValidator(printable)]
 
 
 class Outcome(RuntimeModel):

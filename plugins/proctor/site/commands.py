@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias
 import typer
 
 from proctor.site.home import Home
+from proctor_steps.trouble import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -186,7 +187,8 @@ def up(
         while True:
             notes = [f"{name} died; started again" for name in instance.supervise()]
             for note in notes + upkeep.look(instance.changes.wait(0)):
-                console.print(note, style="yellow", soft_wrap=True, highlight=False, markup=False)
+                told = printable(note)
+                console.print(told, style="yellow", soft_wrap=True, highlight=False, markup=False)
             time.sleep(1)
 
 
@@ -349,7 +351,8 @@ def _explain_failures(console: Console, watched: WatchedRun) -> None:
                 lines = client.log(plan.pipeline, run, task, ti["try_number"]).splitlines()
             except AirflowUnavailable as error:
                 lines = [str(error)]
-            console.print(f"{task} failed:\n" + "\n".join(lines[-15:]), style="red", markup=False)
+            told = printable("\n".join(lines[-15:]))
+            console.print(f"{task} failed:\n{told}", style="red", markup=False)
 
 
 @contextmanager

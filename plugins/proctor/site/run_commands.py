@@ -12,6 +12,7 @@ from proctor.records.told import SHORT, Tried, about, attempts, parameters
 from proctor.site.commands import FAILED, HomeOption, console_of, give_up, home_of, run_named
 from proctor.site.home import Home
 from proctor.spec.errors import did_you_mean
+from proctor_steps.trouble import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -95,7 +96,7 @@ def show(
     if parts := record.subjects():
         console.print(_subjects(place, record, parts))
     for answer in given(place, record):
-        console.print(escape(_answer(answer)), soft_wrap=True, highlight=False)
+        console.print(escape(printable(_answer(answer))), soft_wrap=True, highlight=False)
 
 
 def verify(context: typer.Context, run: Run = "latest", home: HomeOption = None) -> None:
@@ -234,7 +235,7 @@ def _table(*columns: str) -> Table:
 def _parameters(header: Line) -> Table:
     table = _table("Parameter", "Value", "Given")
     for name, value, given in parameters(header):
-        table.add_row(name, value, "yes" if given else "")
+        table.add_row(*_plain(name, value, "yes" if given else ""))
     table.columns[1].no_wrap = False
     return table
 
@@ -269,7 +270,7 @@ def _state(tried: Tried) -> str:
 def _plain(*cells: str) -> list[Any]:
     from rich.text import Text
 
-    return [Text(cell) for cell in cells]
+    return [Text(printable(cell)) for cell in cells]
 
 
 def _answer(answer: Given) -> str:

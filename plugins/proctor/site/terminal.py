@@ -20,6 +20,7 @@ from proctor.runtime.attempt import Attempt
 from proctor.runtime.failure import read_progress
 from proctor.site.home import Home
 from proctor.site.runs import View
+from proctor_steps.trouble import printable
 
 _LOOK = {
     "success": ("✓", "green"),
@@ -70,7 +71,7 @@ class ProgressView:
     def show(self, view: View) -> None:
         """Show how the run stands."""
         for note in view.notes:
-            self._console.print(f"  {note}", style="yellow", soft_wrap=True, highlight=False)
+            self._console.print(Text(f"  {printable(note)}", style="yellow"), soft_wrap=True)
         if self._live:
             if self._due(view):
                 self._live.update(self._table(view), refresh=True)
@@ -106,7 +107,7 @@ class ProgressView:
             else:
                 progress = self._progress(step, state)
             done += state in ("success", "skipped")
-            table.add_row(_row(step, state), self._seconds(ti), progress)
+            table.add_row(_row(step, state), self._seconds(ti), Text(printable(progress)))
         head = Text(
             f"{self._plan.pipeline}  {done}/{len(self._plan.steps)} steps  {self._clock()}",
             style="bold",
