@@ -1,0 +1,1 @@
+"""Whether what is measured today is still what was accepted, and what differs."""
