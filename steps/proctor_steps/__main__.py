@@ -21,6 +21,7 @@ _MODULES = {
     "accuracy score": "accuracy.score",
     "compliance verify": "compliance.verify",
     "report html": "report.html",
+    "drift judge": "drift.stage",
     "submission preflight": "submission.preflight",
     "submission package": "submission.package",
     "submission check": "submission.check.stage",

@@ -49,8 +49,8 @@ def _decision(
 def outside(found: Change, chance: float, family: int, settings: Settings) -> bool:
     """Whether a change is large, and less likely than ``chance`` where nothing changed."""
     if found.chance is None:
-        return abs(math.log1p(found.size)) >= math.log1p(settings.few_change)
-    large = abs(math.log1p(found.size)) >= math.log1p(settings.least_change)
+        return abs(found.apart) >= math.log1p(settings.few_change)
+    large = abs(found.apart) >= math.log1p(settings.least_change)
     return large and family * found.chance < chance
 
 

@@ -17,12 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from proctor_steps.drift.settings import Settings
 
 _MEDIAN_VARIANCE = math.pi / 2  # of a median of normal data, over that of the mean
 _SURE = 0.95  # of the interval that is told with a change
+_LARGEST = 700.0  # exp() of more is no number
 
 
 @dataclass(frozen=True)
@@ -40,23 +42,51 @@ class Reference:
     freedom: float = 0.0
     autocorrelation: float = 0.0
 
+    @property
+    def value(self) -> float:
+        """The centre in the figure's own unit."""
+        return _exp(self.centre)
+
     def band(self, chance: float) -> tuple[float, float] | None:
         """The values that a session of an unchanged figure leaves with this chance."""
         if self.scale is None:
             return None
         reach = float(stats.t.isf(chance / 2, self.freedom)) * self.scale
-        return math.exp(self.centre - reach), math.exp(self.centre + reach)
+        return _exp(self.centre - reach), _exp(self.centre + reach)
 
 
 @dataclass(frozen=True)
 class Change:
-    """A session beside the reference: ``size`` as a share, with its 95 % interval; ``chance`` of
-    one as large or larger, either way, where nothing changed. ``None``: not known."""
+    """A session beside the reference.
 
-    size: float
-    low: float | None = None
-    high: float | None = None
+    ``apart``: of their logarithms. ``reach``: half the width of its 95 % interval. ``chance``: of
+    one as large or larger, either way, where nothing changed. ``None``: not known.
+    """
+
+    apart: float
+    reach: float | None = None
     chance: float | None = None
+
+    @property
+    def size(self) -> float:
+        """As a share of the reference: 0.1 is 10 % more."""
+        return share(self.apart)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the size, 95 %."""
+        if self.reach is None:
+            return None
+        return share(self.apart - self.reach), share(self.apart + self.reach)
+
+
+def share(apart: float) -> float:
+    """What a difference of logarithms is as a share; the largest are cut to what JSON can say."""
+    return math.expm1(min(apart, _LARGEST))
+
+
+def _exp(value: float) -> float:
+    return math.exp(min(value, _LARGEST))
 
 
 def reference(sessions: Sequence[float], settings: Settings) -> Reference:
@@ -75,7 +105,7 @@ def reference(sessions: Sequence[float], settings: Settings) -> Reference:
     return Reference(float(np.median(values)), count, widened, weight + freedom, alike)
 
 
-def autocorrelation(values: np.ndarray, settings: Settings) -> float:
+def autocorrelation(values: NDArray[np.float64], settings: Settings) -> float:
     """Rank correlation of each session with the next, within what the settings allow."""
     if len(values) < settings.autocorrelation_from or np.ptp(values) == 0:
         return settings.least_autocorrelation
@@ -89,10 +119,10 @@ def change(runs: Sequence[float], beside: Reference) -> Change:
     """What a session's runs, all positive, say beside a reference."""
     apart = _agreed([math.log(run) - beside.centre for run in runs])
     if beside.scale is None:
-        return Change(math.expm1(apart))
+        return Change(apart)
     reach = float(stats.t.isf((1 - _SURE) / 2, beside.freedom)) * beside.scale
     chance = float(2 * stats.t.sf(abs(apart) / beside.scale, beside.freedom))
-    return Change(math.expm1(apart), math.expm1(apart - reach), math.expm1(apart + reach), chance)
+    return Change(apart, reach, chance)
 
 
 def middle(runs: Sequence[float]) -> float:

@@ -1,0 +1,96 @@
+"""All series of a re-validation judged together: history in, verdict out. No files here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from proctor_steps.drift import figures
+from proctor_steps.drift.differences import differences
+from proctor_steps.drift.sessions import Runs, runs_of
+from proctor_steps.drift.settings import SETTINGS, Settings
+from proctor_steps.drift.tell import findings
+from proctor_steps.drift.verdict import DriftVerdict, FigureVerdict, SeriesVerdict, State
+from proctor_steps.history import History, Measured
+
+_WORST_FIRST: tuple[State, ...] = ("drifted", "undecided", "disturbed", "no_baseline", "steady")
+_REASONS: dict[State, str] = {
+    "drifted": "what was accepted does not hold any more",
+    "undecided": "a figure is outside its limits; another run is needed to tell",
+    "disturbed": "the machine was not quiet, so nothing can be told",
+    "no_baseline": "nothing was accepted yet that this could be compared with",
+    "steady": "every figure is what it was, within its limits",
+}
+
+
+def judge_history(history: History, settings: Settings = SETTINGS) -> DriftVerdict:
+    """The verdict on the results of the run that asks.
+
+    Raises:
+        ValueError: the run that asks has no result.
+    """
+    measured = [runs for runs in map(runs_of, history.series) if runs.series.now]
+    if not measured:
+        raise ValueError("there is no result of this run to judge")
+    family = max(1, sum(figures.deciding(runs, settings) for runs in measured))
+    judged = [_series(runs, family, settings) for runs in measured]
+    state = next(s for s in _WORST_FIRST if s in {verdict.state for verdict in judged})
+    return DriftVerdict(
+        state=state,
+        reason=_REASONS[state],
+        runs=max(verdict.runs for verdict in judged),
+        family=family,
+        settings=_told(settings),
+        findings=tuple(f for v in judged for f in findings(v)),
+        series=tuple(judged),
+    )
+
+
+def _series(runs: Runs, family: int, settings: Settings) -> SeriesVerdict:
+    series, baseline = runs.series, runs.series.baseline
+    told: dict[str, Any] = {
+        **series.model_dump(exclude={"baseline", "history", "now"}),
+        "name": " ".join(filter(None, (series.benchmark, series.scenario))),
+        "runs": len(runs.timed),
+        "disturbed": runs.disturbed,
+        "now_of": tuple(m.of for m in runs.now),
+    }
+    unquiet = bool(runs.disturbed) and not runs.timed
+    if baseline is None:
+        state: State = "disturbed" if unquiet else "no_baseline"
+        return SeriesVerdict(**told, state=state, figures=tuple(figures.unjudged(runs)))
+    judged = tuple(figures.judged(runs, baseline, family, settings))
+    steady = _steady(runs, baseline, family, settings)
+    return SeriesVerdict(
+        **told,
+        state=_state(judged, unquiet),
+        baseline_of=baseline.of,
+        last_steady_of=(steady or [baseline])[-1].of,
+        figures=judged,
+        differs=differences(baseline, steady, runs.now[-1]) if runs.now else (),
+    )
+
+
+def _steady(
+    runs: Runs, baseline: Measured, family: int, settings: Settings
+) -> list[Measured]:
+    """The last run of each session in which no figure that counts had drifted."""
+    columns = [
+        figures.kept(name, runs, baseline, family, settings)
+        for name in figures.primary(runs, settings)
+    ]
+    rows = zip(*columns, strict=True) if columns else ((True,) for _ in runs.sessions)
+    return [group[-1] for group, row in zip(runs.sessions, rows, strict=True) if all(row)]
+
+
+def _state(judged: Sequence[FigureVerdict], unquiet: bool) -> State:
+    found = {each.decision for each in judged if each.primary}
+    if "drifted" in found:
+        return "drifted"
+    if unquiet:
+        return "disturbed"
+    return "undecided" if "undecided" in found else "steady"
+
+
+def _told(settings: Settings) -> dict[str, Any]:
+    return {**vars(settings), "primary": {k: list(v) for k, v in settings.primary.items()}}
