@@ -21,6 +21,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from proctor_steps.accuracy.resample import Compared, Interval, interval
 from proctor_steps.benchmarks import coco
 from proctor_steps.benchmarks.base import Array
 from proctor_steps.dataset.coco import check_coco
@@ -73,11 +74,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """mAP and mAP@.50 (-1 where there is no box to find); per category AP, AP@.50 and boxes."""
+    """mAP and mAP@.50 (-1 where there is no box to find); per category AP, AP@.50 and boxes.
+
+    ``interval``: of the mAP, where it was asked for.
+    """
 
     value: float
     map50: float
     classes: dict[int, tuple[float | None, float | None, int]]
+    interval: Interval | None = None
 
 
 def read_truth(root: Path) -> Truth:
@@ -94,9 +99,11 @@ def read_truth(root: Path) -> Truth:
     return truth
 
 
-def evaluate(truth: Truth, found: Found, images: Sequence[int]) -> Evaluated:
-    """Evaluate what was found on the images with these ids."""
-    wanted = set(images)
+def evaluate(
+    truth: Truth, found: Found, images: Sequence[int], seed: int | None = None
+) -> Evaluated:
+    """Evaluate what was found on the images with these ids; with a seed, the interval as well."""
+    wanted = {id_: number for number, id_ in enumerate(sorted(set(images)))}
     whole = COCOeval(iouType="bbox")
     params = whole.params
     params.catIds = sorted(truth.of_category)
@@ -104,23 +111,32 @@ def evaluate(truth: Truth, found: Found, images: Sequence[int]) -> Evaluated:
     shape = (params.iouThrs, params.recThrs, params.catIds, params.areaRng, params.maxDets)
     precision = np.full([len(axis) for axis in shape], -1.0)
     figures = precision[..., _ALL_AREAS, _MOST_BOXES]
-    classes = {}
+    classes: dict[int, tuple[float | None, float | None, int]] = {}
+    compared: list[Compared] = []
     with contextlib.redirect_stdout(io.StringIO()):
         for k, category in enumerate(params.catIds):
             boxes = [box for box in truth.of_category[category] if box["image_id"] in wanted]
-            _category(category, boxes, found.of(category), figures[:, :, k])
+            each = _category(category, boxes, found.of(category), figures[:, :, k])
+            if seed is not None and each:
+                compared.append(Compared.of(each, wanted))
             to_find = sum(not box["iscrowd"] for box in boxes)
             classes[category] = _mean(figures[:, :, k]), _mean(figures[0, :, k]), to_find
         whole.eval = {"precision": precision, "recall": np.full_like(precision[:, 0], -1.0)}
         whole.summarize()
-    return Evaluated(float(whole.stats[0]), float(whole.stats[1]), classes)
+    value = float(whole.stats[0])
+    told = seed is not None and value >= 0
+    sure = interval(compared, params.recThrs, len(wanted), seed or 0) if told else None
+    return Evaluated(value, float(whole.stats[1]), classes, sure)
 
 
-def _category(category: int, truth: list[_Box], found: list[_Box], figures: Array) -> None:
-    """Fill in a category's precision; a category of which there is nothing keeps its -1."""
+def _category(
+    category: int, truth: list[_Box], found: list[_Box], figures: Array
+) -> list[dict[str, Any] | None]:
+    """Fill in a category's precision, and give what each image had; a category of which there is
+    nothing keeps its -1."""
     images = {box["image_id"] for box in (*truth, *found)}
     if not images:
-        return
+        return []
     part = COCOeval(_index(truth), _index(found), iouType="bbox")
     params = part.params
     params.catIds, params.imgIds = [category], sorted(images)
@@ -129,6 +145,8 @@ def _category(category: int, truth: list[_Box], found: list[_Box], figures: Arra
     part.evaluate()
     part.accumulate()
     figures[:] = part.eval["precision"][:, :, 0, 0, 0]
+    each: list[dict[str, Any] | None] = part.evalImgs
+    return each
 
 
 def _index(boxes: list[_Box]) -> COCO:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,14 @@ _SHOWN_SCORE = 0.25
 
 
 def score(
-    answers: Sequence[tuple[int, bytes]], dataset: coco.Dataset, categories: Sequence[int]
+    answers: Sequence[tuple[int, bytes]],
+    dataset: coco.Dataset,
+    categories: Sequence[int],
+    seed: int | None = None,
 ) -> Score:
     """mAP@[.50:.95] over the images in ``answers``.
 
-    ``categories`` are the ids that a payload may hold.
+    ``categories`` are the ids that a payload may hold. ``seed``: as :meth:`Benchmark.score`.
 
     Raises:
         DataError: a payload that is malformed, or annotations without a box.
@@ -30,7 +34,7 @@ def score(
     rows = decode(answers, len(dataset.images), categories)
     found = _in_pixels(rows, dataset)
     truth = read_truth(dataset.root)
-    evaluated = evaluate(truth, found, [dataset.images[i].id for i, _ in answers])
+    evaluated = evaluate(truth, found, [dataset.images[i].id for i, _ in answers], seed)
     if evaluated.value < 0:
         raise DataError(f"no image in {coco.ANNOTATIONS} has a box; there is nothing to score")
     details = {
@@ -39,8 +43,11 @@ def score(
         "per_class": _per_class(evaluated, dataset),
     }
     examples = _examples(sorted(i for i, _ in answers), found, truth, dataset)
-    value = evaluated.value
-    return Score("mAP", value, f"mAP={100 * value:.3f}%", details, examples)
+    value, sure = evaluated.value, evaluated.interval
+    made = Score("mAP", value, f"mAP={100 * value:.3f}%", details, examples)
+    if sure is None:
+        return made
+    return replace(made, low=sure.low, high=sure.high, interval_method=sure.method)
 
 
 def decode(answers: Sequence[tuple[int, bytes]], images: int, categories: Sequence[int]) -> Array:

@@ -46,10 +46,13 @@ def run(params: Params, io: StepIO) -> None:
     io.progress(0, samples, "samples", "reading the accuracy log")
     read = log.read(logs / log.NAME, samples)
     io.progress(len(read.answers), samples, "samples", "scoring")
-    scored = benchmark.score(sorted(read.answers.items()), dataset)
+    scored = benchmark.score(sorted(read.answers.items()), dataset, io.contract.seed)
     figures = {
         "metric": scored.metric,
         "value": scored.value,
+        "low": scored.low,
+        "high": scored.high,
+        "interval_method": scored.interval_method,
         "unit": "fraction",
         "benchmark": params.benchmark,
         "round": params.round,

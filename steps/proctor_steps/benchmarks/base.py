@@ -41,7 +41,9 @@ class Signature:
 class Score:
     """What the scorer found. ``value`` lies in 0..1; ``line`` is what the official scorer prints.
 
-    ``details`` are figures for accuracy.json, ``examples`` a few samples for the report.
+    ``details`` are figures for accuracy.json, ``examples`` a few samples for the report. ``low``
+    and ``high``: a 95 % interval over the choice of samples, made by ``interval_method``; ``None``
+    where it was not asked for, or that says why.
     """
 
     metric: str
@@ -49,6 +51,9 @@ class Score:
     line: str
     details: dict[str, Any] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)
+    low: float | None = None
+    high: float | None = None
+    interval_method: str = ""
 
 
 class Task(ABC):
@@ -118,8 +123,12 @@ class Benchmark(ABC):
         """Number of samples in a dataset."""
 
     @abstractmethod
-    def score(self, answers: Sequence[tuple[int, bytes]], dataset: Path) -> Score:
+    def score(
+        self, answers: Sequence[tuple[int, bytes]], dataset: Path, seed: int | None = None
+    ) -> Score:
         """Score the payloads, one per sample: ``(index, bytes)`` in any order.
+
+        ``seed``: of the resamples that the interval is made from; without one there is none.
 
         Raises:
             DataError: a payload that no run of this benchmark can have written.

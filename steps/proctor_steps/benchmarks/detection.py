@@ -236,12 +236,14 @@ class Detection(Benchmark):
         """Images in the annotation file."""
         return len(coco.read(dataset).images)
 
-    def score(self, answers: Sequence[tuple[int, bytes]], dataset: Path) -> Score:
+    def score(
+        self, answers: Sequence[tuple[int, bytes]], dataset: Path, seed: int | None = None
+    ) -> Score:
         """Mean average precision by pycocotools."""
         from proctor_steps.accuracy.coco_map import score
 
         data = coco.read(dataset)
-        return score(answers, data, self.category_ids(data))
+        return score(answers, data, self.category_ids(data), seed)
 
 
 def _input_shape(signature: Signature, default: tuple[int, int]) -> _Fixed:
