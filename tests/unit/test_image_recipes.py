@@ -21,7 +21,7 @@ SERVER = {"httptools", "starlette", "uvicorn", "uvloop"}
 
 
 def test_the_projects_images():
-    assert own_images() == ("steps", "sut-onnxruntime", "sut-openvino", "sut-torch")
+    assert own_images() == ("drift", "steps", "sut-onnxruntime", "sut-openvino", "sut-torch")
     assert own_image("proctor/steps") == "steps" == own_image("proctor/steps:latest")
     for other in ("steps", "proctor/none", "proctor/steps:1", "x/proctor/steps", "proctor/../x"):
         assert own_image(other) is None
@@ -40,8 +40,15 @@ def test_only_the_sut_images_measure():
         assert extra == {"mlcommons-loadgen", backend} | SERVER
 
 
+def test_only_the_image_that_judges_has_the_statistics():
+    assert set(requirements("drift")) - set(requirements("steps")) == {"scipy"}
+    found = {path.parent.name for path in host.steps_files() if path.suffix == ".py"
+             and "scipy" in imports(path)}  # fmt: skip
+    assert found == {"drift"}
+
+
 def test_the_images_hold_whatever_the_steps_import():
-    """Backends, LoadGen and the server aside, which only the SUT images have.
+    """Backends, LoadGen and the server aside, which only the SUT images have, and scipy.
 
     What the steps offer on the terminal is no step: the program ``proctor`` alone imports it.
     """
@@ -53,7 +60,7 @@ def test_the_images_hold_whatever_the_steps_import():
             for module in imports(path):
                 if module not in known and module not in sys.stdlib_module_names:
                     missing.setdefault(module, path.name)
-    allowed = {"proctor_steps", "torch", "openvino", "onnxruntime", "mlperf_loadgen"} | SERVER
+    allowed = {"proctor_steps", "torch", "openvino", "onnxruntime", "mlperf_loadgen", "scipy"} | SERVER
     assert {m: f for m, f in missing.items() if m not in allowed} == {}
 
 

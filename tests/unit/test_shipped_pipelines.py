@@ -15,9 +15,18 @@ from proctor.shipped import find_spec, shipped
 from proctor.spec.load import load_pipeline
 from proctor_steps.__main__ import STAGES
 
-NAMES = ("demo", "demo-endpoint", "site-inventory", "yolo-coco", "yolo-submission")
+NAMES = (
+    "demo",
+    "demo-endpoint",
+    "revalidation",
+    "site-inventory",
+    "yolo-coco",
+    "yolo-submission",
+)
 WHOLE = ("demo", "yolo-coco")  # from data to package
-IMAGES = {"proctor/steps", "proctor/sut-onnxruntime", "proctor/sut-openvino", "proctor/sut-torch"}
+IMAGES = {
+    f"proctor/{name}" for name in ("steps", "drift", "sut-onnxruntime", "sut-openvino", "sut-torch")
+}
 COCO: dict[str, JsonValue] = {
     "images_uri": "https://example.org/val2017.zip",
     "annotations_uri": "s3://coco/annotations/",
@@ -26,6 +35,7 @@ COCO: dict[str, JsonValue] = {
 GIVEN: dict[str, dict[str, JsonValue]] = {
     "demo": {},
     "demo-endpoint": {},
+    "revalidation": {},
     "site-inventory": {},
     "yolo-coco": COCO,
     "yolo-submission": COCO,

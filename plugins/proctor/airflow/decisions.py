@@ -244,10 +244,11 @@ def check_chosen(run: StepRun) -> None:
             # A task that comes late: what it would do is the later round's, and so is the record.
             raise StepSkipped(f"round {newest} of {run.record.partition} has begun")
     before = [part[id] for id in part[step.id].upstream]
-    asked = [each for each in before if each.decision and step.id in _targets(each.decision)]
+    # A target with a matrix is every cell of it.
+    asked = [each for each in before if each.decision and step.step in _targets(each.decision)]
     if asked:
         decided = [made for each in asked if (made := _newest(run.record, each))]
-        if any(step.id in made.targets for made in decided):
+        if any(step.step in made.targets for made in decided):
             return
         leads = ", ".join(" and ".join(made.targets) for made in decided) or "nowhere"
         _skip(run, f"{' and '.join(each.id for each in asked)} leads to {leads}")
@@ -266,7 +267,8 @@ def _targets(decision: Decision) -> set[str]:
 
 
 def _newest(record: RunRecord, decision: PlanStep) -> Made | None:
-    line = record.last("result", decision.id)
+    """What was decided last; nothing where the step was left out since, after a rejection."""
+    line = None if was_skipped(record, decision.id) else record.last("result", decision.id)
     return made_of(line.data) if line else None
 
 
