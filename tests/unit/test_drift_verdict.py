@@ -386,6 +386,14 @@ def test_accuracy_is_judged_on_a_disturbed_machine_too() -> None:
         kit.measured("now", kit.accuracy(0.3, 0.29, 0.31), step="score", disturbed=None),
     ]
     assert judged(kit.stream(runs, baseline=baseline)).state == "drifted"
+    both = kit.measured(
+        "now", kit.latency(1.0), kit.accuracy(0.3, 0.29, 0.31), disturbed=("hot",)
+    )
+    verdict = judged(kit.stream([both], baseline=baseline))
+    assert verdict.state == "drifted"
+    assert {f.figure: f.decision for f in verdict.series[0].figures if f.primary} == {
+        "latency_p90": "not judged", "accuracy": "drifted",
+    }  # fmt: skip
 
 
 # --- what differs --------------------------------------------------------------------------------

@@ -156,7 +156,8 @@ def _validity(runs: Runs, baseline: Measured, settings: Settings) -> Iterator[Fi
 
 
 def _scored(runs: Runs) -> list[Measured]:
-    return [measured for measured in runs.now if accuracy.of(measured)]
+    """Those with an accuracy: no noise of the machine changes an answer."""
+    return [measured for measured in runs.series.now if accuracy.of(measured)]
 
 
 def _about(name: str, measured: Sequence[Measured]) -> dict[str, Any]:

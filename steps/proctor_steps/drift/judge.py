@@ -67,7 +67,7 @@ def _series(runs: Runs, family: int, settings: Settings) -> SeriesVerdict:
         baseline_of=baseline.of,
         last_steady_of=(steady or [baseline])[-1].of,
         figures=judged,
-        differs=differences(baseline, steady, runs.now[-1]) if runs.now else (),
+        differs=differences(baseline, steady, (runs.now or series.now)[-1]),
     )
 
 
