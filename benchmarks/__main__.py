@@ -18,6 +18,7 @@ BENCHMARKS = {
     "chain": 5,
     "quiet": 1,
     "disturbance": 10,
+    "drift": 0,
     "endpoint": 5,
     "hashing": 5,
     "subjects": 3,

@@ -54,7 +54,7 @@ def outside(found: Change, chance: float, family: int, settings: Settings) -> bo
     return large and family * found.chance < chance
 
 
-def within(
+def not_drifted(
     baseline: float, later: Sequence[Sequence[float]], family: int, settings: Settings
 ) -> list[bool]:
     """Of the sessions since a baseline, oldest first, which had not drifted from those before.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from proctor_steps.drift import accuracy
-from proctor_steps.drift.decide import judge, within
+from proctor_steps.drift.decide import judge, not_drifted
 from proctor_steps.drift.limits import middle, reference
 from proctor_steps.drift.sessions import Runs, figure, values
 from proctor_steps.drift.settings import Settings
@@ -14,6 +14,8 @@ from proctor_steps.drift.verdict import FigureVerdict
 from proctor_steps.history import Measured
 
 VALIDITY = "validity"  # LoadGen's own verdict, judged as a figure is
+# By figure: of each session since the baseline, whether it had not drifted.
+Within = Mapping[str, Sequence[bool]]
 _Decision = Literal["steady", "undecided", "drifted", "not judged"]
 
 
@@ -48,38 +50,46 @@ def unjudged(runs: Runs) -> Iterator[FigureVerdict]:
 
 
 def judged(
-    runs: Runs, baseline: Measured, family: int, settings: Settings
+    runs: Runs, baseline: Measured, within: Within, family: int, settings: Settings
 ) -> Iterator[FigureVerdict]:
     """Every figure: performance, accuracy, and whether LoadGen calls the runs valid."""
     for name in runs.names():
-        yield _timed(name, runs, baseline, family, settings)
+        yield _timed(name, runs, baseline, within[name], family, settings)
     yield from _accuracy(runs, baseline, family, settings)
     yield from _validity(runs, baseline, settings)
 
 
-def kept(
+def replayed(runs: Runs, baseline: Measured, family: int, settings: Settings) -> Within:
+    """Which sessions since the baseline make limits, by performance figure."""
+    return {name: _replayed(name, runs, baseline, family, settings) for name in runs.names()}
+
+
+def _replayed(
     name: str, runs: Runs, baseline: Measured, family: int, settings: Settings
 ) -> list[bool]:
-    """Of each session since the baseline, whether it makes limits of this figure. One that lacks
-    the figure says nothing against it."""
+    """One that lacks the figure says nothing against it."""
     then = figure(baseline, name)
     found = [values(session, name) for session in runs.sessions]
     if then is None:
         return [True] * len(found)
-    steady = iter(within(then.value, [each for each in found if each], family, settings))
+    steady = iter(not_drifted(then.value, [each for each in found if each], family, settings))
     return [next(steady) if each else True for each in found]
 
 
 def _timed(
-    name: str, runs: Runs, baseline: Measured, family: int, settings: Settings
+    name: str,
+    runs: Runs,
+    baseline: Measured,
+    within: Sequence[bool],
+    family: int,
+    settings: Settings,
 ) -> FigureVerdict:
     then, now = figure(baseline, name), values(runs.timed, name)
     told = _about(name, (baseline, *runs.now)) | {"primary": name in primary(runs, settings)}
     if then is None or not now:
         return _missing(told, then is not None, len(runs.timed), settings)
     sessions = [values(session, name) for session in runs.sessions]
-    steady = kept(name, runs, baseline, family, settings)
-    made = [middle(each) for each, good in zip(sessions, steady, strict=True) if good and each]
+    made = [middle(each) for each, good in zip(sessions, within, strict=True) if good and each]
     beside = reference([then.value, *made], settings)
     found = judge(now, beside, family, settings)
     few = f"{beside.sessions} sessions are too few for limits: compared with the baseline"

@@ -11,7 +11,7 @@ from proctor_steps.drift.sessions import Runs, runs_of
 from proctor_steps.drift.settings import SETTINGS, Settings
 from proctor_steps.drift.tell import findings
 from proctor_steps.drift.verdict import DriftVerdict, FigureVerdict, SeriesVerdict, State
-from proctor_steps.history import History, Measured
+from proctor_steps.history import History
 
 _WORST_FIRST: tuple[State, ...] = ("drifted", "undecided", "disturbed", "no_baseline", "steady")
 _REASONS: dict[State, str] = {
@@ -59,8 +59,14 @@ def _series(runs: Runs, family: int, settings: Settings) -> SeriesVerdict:
     if baseline is None:
         state: State = "disturbed" if unquiet else "no_baseline"
         return SeriesVerdict(**told, state=state, figures=tuple(figures.unjudged(runs)))
-    judged = tuple(figures.judged(runs, baseline, family, settings))
-    steady = _steady(runs, baseline, family, settings)
+    within = figures.replayed(runs, baseline, family, settings)
+    judged = tuple(figures.judged(runs, baseline, within, family, settings))
+    columns = [within[name] for name in figures.primary(runs, settings)]
+    steady = [
+        session[-1]
+        for place, session in enumerate(runs.sessions)
+        if all(column[place] for column in columns)
+    ]
     return SeriesVerdict(
         **told,
         state=_state(judged, unquiet),
@@ -69,18 +75,6 @@ def _series(runs: Runs, family: int, settings: Settings) -> SeriesVerdict:
         figures=judged,
         differs=differences(baseline, steady, (runs.now or series.now)[-1]),
     )
-
-
-def _steady(
-    runs: Runs, baseline: Measured, family: int, settings: Settings
-) -> list[Measured]:
-    """The last run of each session in which no figure that counts had drifted."""
-    columns = [
-        figures.kept(name, runs, baseline, family, settings)
-        for name in figures.primary(runs, settings)
-    ]
-    rows = zip(*columns, strict=True) if columns else ((True,) for _ in runs.sessions)
-    return [group[-1] for group, row in zip(runs.sessions, rows, strict=True) if all(row)]
 
 
 def _state(judged: Sequence[FigureVerdict], unquiet: bool) -> State:
