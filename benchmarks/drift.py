@@ -142,9 +142,7 @@ def _real(bench: Bench) -> None:
         _noise(bench, runs, scenario)
     earlier = EARLIER[1]
 
-    def draw(
-        slower: float, random: np.random.Generator
-    ) -> tuple[cases.Values, cases.Values]:
+    def draw(slower: float, random: np.random.Generator) -> tuple[cases.Values, cases.Values]:
         return cases.resampled(runs.pool("0"), runs.pool(f"{slower:g}"), earlier, BLOCK, random)
 
     if min(len(v) for v in runs.pool("0").values()) < BLOCK:
@@ -202,7 +200,11 @@ class Runs:
     def _run(self, scenario: str, slower: float) -> dict[str, Any]:
         shutil.rmtree(self._logs, ignore_errors=True)
         path = os.pathsep.join(
-            [str(ROOT / "benchmarks" / "slowed"), str(ROOT / "steps"), os.environ.get("PYTHONPATH", "")]
+            [
+                str(ROOT / "benchmarks" / "slowed"),
+                str(ROOT / "steps"),
+                os.environ.get("PYTHONPATH", ""),
+            ]
         )
         told = {**os.environ, "PYTHONPATH": path, "BENCHMARK_SLOWER": str(slower)}
         command = [*self._command, "--scenario", scenario]

@@ -13,7 +13,10 @@ from proctor_steps.drift.verdict import DriftVerdict
 from proctor_steps.history import Figure, History, Measured, Series
 
 # One scenario of each kind: the figure that counts, and which way a slow-down moves it.
-FIGURES = {"SingleStream": ("latency_p90", "ns", "lower"), "Offline": ("throughput", "/s", "higher")}
+FIGURES = {
+    "SingleStream": ("latency_p90", "ns", "lower"),
+    "Offline": ("throughput", "/s", "higher"),
+}
 Values = Mapping[str, Sequence[float]]
 MADE_BY = {
     "inputs": {"model": "sha256:m1", "dataset": "sha256:d1"},

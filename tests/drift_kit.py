@@ -62,7 +62,7 @@ def scattered(count: int, noise: float = 0.01, seed: int = 0) -> list[float]:
 def stream(
     now: Sequence[float | Measured],
     history: Sequence[float | Measured] = tuple(scattered(12)),
-    baseline: Measured | None | float = 1.0,
+    baseline: Measured | float | None = 1.0,
     **more: Any,
 ) -> Series:
     """A SingleStream series of latencies in milliseconds. ``more``: of the runs of now."""

@@ -128,8 +128,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         self.tags.append(tag)
-        assert not [name for name, _ in attrs if name.startswith("on") or name in ("src", "href")
-                    and not str(dict(attrs)[name]).startswith("#")]  # fmt: skip
+        assert not [name for name, _ in attrs if name.startswith("on") or (name in ("src", "href")
+                    and not str(dict(attrs)[name]).startswith("#"))]  # fmt: skip
 
     def handle_data(self, data: str) -> None:
         self.words.append(data.strip())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -386,9 +388,7 @@ def test_accuracy_is_judged_on_a_disturbed_machine_too() -> None:
         kit.measured("now", kit.accuracy(0.3, 0.29, 0.31), step="score", disturbed=None),
     ]
     assert judged(kit.stream(runs, baseline=baseline)).state == "drifted"
-    both = kit.measured(
-        "now", kit.latency(1.0), kit.accuracy(0.3, 0.29, 0.31), disturbed=("hot",)
-    )
+    both = kit.measured("now", kit.latency(1.0), kit.accuracy(0.3, 0.29, 0.31), disturbed=("hot",))
     verdict = judged(kit.stream([both], baseline=baseline))
     assert verdict.state == "drifted"
     assert {f.figure: f.decision for f in verdict.series[0].figures if f.primary} == {
@@ -464,6 +464,16 @@ def test_the_most_telling_comes_first() -> None:
 
 
 # --- settings, and everything at once ------------------------------------------------------------
+
+
+def test_the_docs_tell_every_setting_and_its_value() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "revalidation.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([\d.]*) ?\|", text, re.MULTILINE))
+    values = {name: value for name, value in vars(SETTINGS).items() if name != "primary"}
+    assert rows.pop("primary") == ""
+    assert {name: float(value) for name, value in rows.items()} == values
+    for scenario, names in SETTINGS.primary.items():
+        assert f"{scenario} " + ", ".join(f"`{name}`" for name in names) in text
 
 
 def test_settings_are_frozen_and_told() -> None:

@@ -60,7 +60,14 @@ def test_the_images_hold_whatever_the_steps_import():
             for module in imports(path):
                 if module not in known and module not in sys.stdlib_module_names:
                     missing.setdefault(module, path.name)
-    allowed = {"proctor_steps", "torch", "openvino", "onnxruntime", "mlperf_loadgen", "scipy"} | SERVER
+    allowed = {
+        "proctor_steps",
+        "torch",
+        "openvino",
+        "onnxruntime",
+        "mlperf_loadgen",
+        "scipy",
+    } | SERVER
     assert {m: f for m, f in missing.items() if m not in allowed} == {}
 
 

@@ -46,7 +46,9 @@ def _between(first: _Keys, runs: Sequence[_Keys], today: _Keys) -> Iterator[Diff
 
 def _flat(measured: Measured) -> _Keys:
     return {
-        (kind, name): value for kind, said in measured.made_by.items() for name, value in said.items()
+        (kind, name): value
+        for kind, said in measured.made_by.items()
+        for name, value in said.items()
     }
 
 

@@ -110,9 +110,7 @@ def _timed(
     )
 
 
-def _missing(
-    told: dict[str, Any], known: bool, runs: int, settings: Settings
-) -> FigureVerdict:
+def _missing(told: dict[str, Any], known: bool, runs: int, settings: Settings) -> FigureVerdict:
     """A figure that baseline or run lacks. Runs that time and again lack it are a change."""
     decision: _Decision = "not judged"
     reason = "the baseline has no such figure" if not known else "not measured in this run"
@@ -171,5 +169,5 @@ def _scored(runs: Runs) -> list[Measured]:
 
 
 def _about(name: str, measured: Sequence[Measured]) -> dict[str, Any]:
-    found = next((f for m in measured for f in m.figures if f.name == name))
+    found = next(f for m in measured for f in m.figures if f.name == name)
     return {"figure": name, "unit": found.unit, "better": found.better}

@@ -94,6 +94,6 @@ STAGE = Stage(
     "Tell whether this run's results are still what was accepted.",
     Params,
     run,
-    inputs={_MOUNT: f"a folder with {HISTORY_FILE}; a spec writes 'history: true' instead"},
+    inputs={_MOUNT: f"a folder with {HISTORY_FILE}; specs write 'history: true' (optional)"},
     outputs={"verdict": f"{FILE}, {PAGE}"},
 )
