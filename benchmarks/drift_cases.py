@@ -1,4 +1,4 @@
-"""Re-validations for the drift detector to judge: of a noise model, and resampled from real runs."""
+"""Re-validations for the drift detector to judge: of a noise model, and of real runs resampled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from proctor_steps.history import Figure, History, Measured, Series
 # One scenario of each kind: the figure that counts, and which way a slow-down moves it.
 FIGURES = {
     "SingleStream": ("latency_p90", "ns", "lower"),
-    "Offline": ("throughput", "/s", "higher"),
+    "Offline": ("throughput", "samples/s", "higher"),
 }
 Values = Mapping[str, Sequence[float]]
 MADE_BY = {
@@ -91,7 +91,9 @@ def resampled(
     )
 
 
-def revalidated(before: Values, now: Values, made_by: Mapping[str, Mapping[str, str]] = MADE_BY):
+def revalidated(
+    before: Values, now: Values, made_by: Mapping[str, Mapping[str, str]] = MADE_BY
+) -> tuple[DriftVerdict, int]:
     """As the pipeline does it: another run as long as it is undecided. Verdict and runs."""
     verdict: DriftVerdict | None = None
     for runs in range(1, SETTINGS.most_runs + 1):

@@ -1,4 +1,4 @@
-"""The stage ``drift judge``: what it reads, what it leaves, and the page that a person decides by."""
+"""The stage ``drift judge``: what it reads, what it leaves, and the page to decide by."""
 
 from __future__ import annotations
 
@@ -128,8 +128,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         self.tags.append(tag)
-        assert not [name for name, _ in attrs if name.startswith("on") or (name in ("src", "href")
-                    and not str(dict(attrs)[name]).startswith("#"))]  # fmt: skip
+        for name, value in attrs:
+            assert not name.startswith("on")
+            assert name not in ("src", "href") or str(value).startswith("#")
 
     def handle_data(self, data: str) -> None:
         self.words.append(data.strip())

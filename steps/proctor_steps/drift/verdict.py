@@ -20,8 +20,8 @@ class Difference(Model):
     """One thing that the figure was made with and that is not as it was.
 
     ``kind`` and ``name`` as ``made_by`` has them; a value is ``None`` where it was not recorded.
-    ``since``: it changed after the last steady run, or before it but after the baseline. ``varied``:
-    steady runs differed in it, too, so it says little.
+    ``since``: it changed after the last steady run, or before it but after the baseline.
+    ``varied``: steady runs differed in it, too, so it says little.
     """
 
     kind: str
@@ -46,8 +46,8 @@ class FigureVerdict(Model):
     baseline itself where they are too few for ``limits`` (of an alarm) and ``warning`` limits (of
     another run). ``size``: of the change, as a share of the centre, with its 95 % interval.
     ``chance``: that a figure of this re-validation leaves its limits as far where nothing changed.
-    ``primary``: it counts; the others are only told. ``rule``: of a finding. ``reason``: why ``decision`` is
-    ``not judged``, or what there is to know of it.
+    ``primary``: it counts; the others are only told. ``rule``: of a finding. ``reason``: why
+    ``decision`` is ``not judged``, or what there is to know of it.
     """
 
     figure: str

@@ -114,7 +114,7 @@ def test_of_too_few_samples_there_is_none(
 
 
 def test_an_interval_covers_what_more_images_would_say(tmp_path: Path) -> None:
-    """Half of the images say roughly what all of them do: the interval is neither tight nor wide."""
+    """Half of the images say roughly what all do: the interval is neither tight nor wide."""
     random = np.random.default_rng(9)
     annotate(tmp_path, random)
     dataset, truth = coco.read(tmp_path), coco_eval.read_truth(tmp_path)
