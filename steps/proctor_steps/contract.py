@@ -49,8 +49,8 @@ class Mount(Model):
 
     ``kind``: ``input`` (read-only, another step's output), ``output`` (to be filled),
     ``source`` (read-only, a ``file://`` parameter that the site allowed), ``cache`` (kept between
-    runs, for downloads), ``secret`` (read-only file) or ``history`` (read-only: what was measured
-    before). ``cell`` tells the members of a fan-in
+    runs, for downloads), ``secret`` (read-only file) or ``history`` (read-only file, see
+    :mod:`proctor_steps.history`). ``cell`` tells the members of a fan-in
     apart: an input that comes from a matrix step has one mount per cell, for example
     ``SingleStream``, one from a step that ran per subject has one per subject; otherwise it is
     empty. ``measured_in``: ``pipeline/run/step/attempt`` of another run, where the input is a
