@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -518,6 +518,7 @@ SERIES = st.builds(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(SERIES, max_size=3).map(lambda found: History(series=tuple(found))))
 def test_no_history_makes_it_crash(history: History) -> None:
     try:
