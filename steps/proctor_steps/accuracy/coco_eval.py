@@ -125,7 +125,7 @@ def evaluate(
         whole.summarize()
     value = float(whole.stats[0])
     told = seed is not None and value >= 0
-    sure = interval(compared, params.recThrs, len(wanted), seed or 0) if told else None
+    sure = interval(value, compared, params.recThrs, len(wanted), seed or 0) if told else None
     return Evaluated(value, float(whole.stats[1]), classes, sure)
 
 

@@ -83,8 +83,14 @@ class Compared:
         return float(np.mean(each))
 
 
-def interval(compared: Sequence[Compared], recalls: Array, images: int, seed: int) -> Interval:
-    """The interval of the mean of all categories' precision."""
+def interval(
+    value: float, compared: Sequence[Compared], recalls: Array, images: int, seed: int
+) -> Interval:
+    """The interval of ``value``, the mean of all categories' precision.
+
+    Images that are there twice make precision a little higher, so resamples lie around another
+    value: their scatter is put around the score.
+    """
     if images < FEWEST_IMAGES:
         return Interval(None, None, f"none: {images} samples are too few, {FEWEST_IMAGES} at least")
     boxes = sum(len(each.image) for each in compared)
@@ -97,6 +103,7 @@ def interval(compared: Sequence[Compared], recalls: Array, images: int, seed: in
         defined = [value for value in found if value is not None]
         if defined:
             values.append(float(np.mean(defined)))
-    low, high = (float(edge) for edge in np.quantile(values, _COVERED))
-    method = f"percentile bootstrap over {images} images, {len(values)} resamples, seed {seed}"
+    edges = value + np.quantile(values, _COVERED) - np.mean(values)
+    low, high = (float(edge) for edge in np.clip(edges, 0, 1))
+    method = f"centred bootstrap over {images} images, {len(values)} resamples, seed {seed}"
     return Interval(low, high, method)

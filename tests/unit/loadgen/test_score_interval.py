@@ -88,7 +88,7 @@ def test_the_interval_holds_the_score_and_depends_on_the_seed_alone(
         assert result.metrics["accuracy"]["low"] == said[-1]["low"]
     assert said[0] == said[1]
     assert said[0]["low"] < said[0]["value"] < said[0]["high"]
-    words = f"percentile bootstrap over {IMAGES} images, 500 resamples, seed 0"
+    words = f"centred bootstrap over {IMAGES} images, 500 resamples, seed 0"
     assert said[0]["interval_method"] == words
     truth = coco_eval.read_truth(root)
     images = [image.id for image in coco.read(root).images]
