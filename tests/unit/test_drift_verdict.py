@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import drift_kit as kit
+from proctor_steps.contract import digest
 from proctor_steps.drift import limits
 from proctor_steps.drift.judge import judge_history
 from proctor_steps.drift.settings import SETTINGS
@@ -472,6 +473,8 @@ def test_the_docs_tell_every_setting_and_its_value() -> None:
     values = {name: value for name, value in vars(SETTINGS).items() if name != "primary"}
     assert rows.pop("primary") == ""
     assert {name: float(value) for name, value in rows.items()} == values
+    told = {**vars(SETTINGS), "primary": {k: list(v) for k, v in SETTINGS.primary.items()}}
+    assert f"`{digest(told)[:16]}`" in text  # those that the evaluation was made with
     for scenario, names in SETTINGS.primary.items():
         assert f"{scenario} " + ", ".join(f"`{name}`" for name in names) in text
 
