@@ -1,7 +1,8 @@
 """What was measured before, as a step is told it: the orchestrator writes it, a step compares.
 
 ``history.json`` holds a series for each identity of a result (benchmark, scenario, system, backend,
-precision). It is made from records alone, so the same records give the same bytes.
+precision). It is made from records alone, so the same records give the same bytes. The step's
+contract names the file by a mount of kind ``history``, called ``history``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ HISTORY_FORMAT = "proctor.history/1"
 class Figure(Model):
     """One number of a result.
 
-    ``name``: ``throughput``, ``latency_<percentile>`` (ns) or ``accuracy``. ``samples``: what it
+    ``name``: ``throughput``, ``latency_<percentile>`` (ns), ``accuracy``, or LoadGen's own name of
+    the scenario's metric where that is a latency. ``samples``: what it
     was taken over (queries or samples), ``None`` where that is not told. ``low`` and ``high``: its
     own confidence interval (95 %), where the step that made it gave one.
     """
@@ -36,7 +38,8 @@ class Figure(Model):
 class Measured(Model):
     """One measurement, with what made it.
 
-    ``of``: ``pipeline/run/step/attempt``. ``at``: UTC, ISO 8601. ``disturbed``: why the machine was
+    ``of``: ``pipeline/run/step/attempt``; of one that a run took over, where it was measured.
+    ``at``: when it began, UTC, ISO 8601. ``disturbed``: why the machine was
     not quiet, empty where it was; ``None`` where nobody looked. ``made_by``: by kind (``image``,
     ``packages``, ``host``, ``parameters``, ``settings``, ``inputs``) what the figure was made with,
     name to value. ``output_sha256``: of the log folder that accuracy was scored on.
@@ -65,7 +68,11 @@ class Series(Model):
 
 
 class History(Model):
-    """``history.json``."""
+    """``history.json``.
+
+    ``left_out``: records that cannot be read, and why; nothing of them is in it.
+    """
 
     format: Literal["proctor.history/1"] = "proctor.history/1"
     series: tuple[Series, ...] = ()
+    left_out: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proctor.airflow import reuse
+from proctor.airflow import past, reuse
 from proctor.airflow.evidence import StepRefused, StepSkipped
 from proctor.airflow.provenance import refresh_provenance
 from proctor.airflow.recorded import REPORT_FILE, LastAttempt, Recorded
@@ -240,6 +240,8 @@ class StepRun(Recorded):
         self, attempt: int, asked: tuple[StartRequest, dict[str, Any]] | None = None
     ) -> Handle:
         """``asked``: what the runtime is asked for, where that is known already."""
+        if self.step.history:
+            past.keep(self.home, self.record, self.step, attempt)
         request, parts = asked or self._request(attempt, self._services_up())
         identity = digest(parts)
         begun: dict[str, Any] = {"status": "running", "generation": self.generation}

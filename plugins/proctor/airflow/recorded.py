@@ -6,6 +6,7 @@ the first. Knows nothing of Airflow.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 from pydantic import JsonValue
 
+from proctor.airflow import past
 from proctor.airflow.evidence import (
     Left,
     StepRefused,
@@ -162,6 +164,7 @@ class Recorded:
             resolved, sources = self._sources(resolved)
         except (RequestRefused, SourceRefused, HomeError) as error:
             raise StepRefused(str(error)) from error
+        history, past_digest = self._history(attempt)
         request = StartRequest(
             pipeline=self.record.pipeline,
             run=self.record.run,
@@ -181,6 +184,7 @@ class Recorded:
             cache=step.cache,
             # A secret that the site does not have is not handed over; the step says if it needs it.
             secrets=tuple(name for name in step.secrets if self.home.has_secret(name)),
+            history=history,
             approvals=approvals_for(self.home, self.record.whole, self.plan, self.step),
             lineage=self._lineage(),
             network=step.network,
@@ -190,7 +194,16 @@ class Recorded:
             deadline_seconds=step.deadline_seconds,
             seed=step.seed,
         )
-        return request, self._identity(request, image_identity, inputs, services or {})
+        parts = self._identity(request, image_identity, inputs, services or {}, past_digest)
+        return request, parts
+
+    def _history(self, attempt: int) -> tuple[str, str]:
+        """Where what was measured before is written for an attempt, and its sha256."""
+        if not self.step.history:
+            return "", ""
+        told = past.told(self.home, self.record, self.step, attempt)
+        path = past.place(self.record, self.step.id, attempt)
+        return str(path.resolve()), hashlib.sha256(told).hexdigest()
 
     def _lineage(self) -> dict[str, JsonValue]:
         """What a step behind a gate is told of the run; of hundreds of subjects, none is."""
@@ -223,6 +236,7 @@ class Recorded:
         image: str,
         inputs: list[tuple[InputSource, str]],
         services: Mapping[str, Handle],
+        history: str,
     ) -> dict[str, JsonValue]:
         measures = self.step.exclusive or self.step.reuse == "within_run"
         return identity_parts(
@@ -237,6 +251,7 @@ class Recorded:
             approvals=[digest(a.model_dump(mode="json")) for a in request.approvals],
             services={name: self._identity_of(handle) for name, handle in services.items()},
             partition=self.record.partition,
+            history=history,
         )
 
     @property

@@ -302,6 +302,7 @@ class _Compiler:
             reuse=self._reuse(step, required),
             network=step.network,
             exclusive=step.exclusive,
+            history=step.history,
             deadline_seconds=step.deadline,
             seed=step.seed,
         )
@@ -602,7 +603,7 @@ class _Compiler:
 
     def _reuse(self, step: Step, required: tuple[str, ...]) -> Reuse:
         """What measures, and what stands behind a person's answer, belongs to its run."""
-        if step.is_approval or step.review:
+        if step.is_approval or step.review or step.history:
             return "never"
         if self._shares(step):
             if step.reuse not in (None, "never"):

@@ -16,6 +16,7 @@ _NAMES = {
     "exclusive": "'exclusive'",
     "services": "a service",
     "measured_in": "the run that figures come from",
+    "history": "what was measured before",
     "contract": "the version of the contract",
 }
 # In the order in which a person would look.

@@ -29,6 +29,7 @@ def identity_parts(
     services: Mapping[str, str] | None = None,
     partition: str = "",
     measured_in: Mapping[str, str] | None = None,
+    history: str = "",
 ) -> dict[str, JsonValue]:
     """What makes a step of a run the same as another; its identity is :func:`digest` of this.
 
@@ -38,7 +39,8 @@ def identity_parts(
     ``None`` where nothing tells, so that no other step is known to be the same. ``services``:
     name -> identity of the services that it uses. ``partition``: the subject. ``measured_in``: the
     inputs that are figures of another run, and of which: a step that tells of them is told so. A
-    measurement is what it is wherever its inputs come from.
+    measurement is what it is wherever its inputs come from. ``history``: sha256 of the
+    ``history.json`` that the step is told.
 
     Raises:
         ValueError: a measuring step without the host's fingerprint.
@@ -56,6 +58,8 @@ def identity_parts(
         "approvals": sorted(approvals),
         "sources": None if source_versions is None else dict(source_versions),
     }
+    if history:
+        parts["history"] = history
     if partition:
         parts["partition"] = partition
     if services:

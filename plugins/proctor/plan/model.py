@@ -178,7 +178,8 @@ class PlanStep(PlanModel):
     ``join``: does nothing.
 
     ``deadline_seconds`` 0: none. ``partition``: the stretch of steps that it runs in once for each
-    subject; "": once in a run. ``limit``: of how many subjects at a time; 0: as many as there is
+    subject; "": once in a run. ``history``: it is told what all runs of the home have measured.
+    ``limit``: of how many subjects at a time; 0: as many as there is
     room for. ``subject_option``: how an image that knows no contract is told the subject.
     ``leads_back_to``: where the subject begins another round when it is done.
     """
@@ -212,6 +213,7 @@ class PlanStep(PlanModel):
     reuse: Literal["across_runs", "within_run", "never"] = "across_runs"
     network: bool = False
     exclusive: bool = False
+    history: bool = False
     deadline_seconds: float = 3600.0
     seed: int = 0
 

@@ -21,7 +21,10 @@ class Missed:
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy. ``target`` and ``met`` are ``None`` where the round sets no target."""
+    """Accuracy. ``target`` and ``met`` are ``None`` where the round sets no target.
+
+    ``low``, ``high``: its confidence interval (95 %), where the step that scored gives one.
+    """
 
     metric: str
     value: float | None
@@ -30,6 +33,9 @@ class Score:
     met: bool | None = None
     samples: int | None = None
     expected: int | None = None
+    low: float | None = None
+    high: float | None = None
+    step: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,9 @@ def _score(score: Mapping[str, Any]) -> Score:
         met=_verdict(score.get("met")),
         samples=None if samples is None else int(samples),
         expected=None if expected is None else int(expected),
+        low=_number(score.get("low")),
+        high=_number(score.get("high")),
+        step=text(score["step"]),
     )
 
 

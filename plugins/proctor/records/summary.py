@@ -120,6 +120,8 @@ def figures(plan: Plan, by_step: dict[str, list[Line]]) -> dict[str, list[Any]]:
         line = _newest(by_step.get(step.id, []), "result")
         if line is None or line.data.get("state") != "succeeded":
             continue
+        if step_state(by_step[step.id])[0] == "skipped":
+            continue  # measured once, and left out when the run went back
         metrics = line.data.get("metrics")
         metrics = metrics if isinstance(metrics, dict) else {}
         if _has(loadgen := metrics.get("loadgen"), scenario=str, mode=str):

@@ -27,10 +27,12 @@ from proctor.runtime.artifacts import (
 from proctor.runtime.base import Handle, InputSource, Outcome, RequestRefused, StartRequest
 from proctor_steps import contract
 from proctor_steps.contract import Contract, Mount, write_atomically
+from proctor_steps.history import HISTORY_FILE
 
 _SECRET = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 CACHE_MOUNT = "/proctor/cache"
 SECRETS_MOUNT = "/proctor/secrets"
+HISTORY_MOUNT = f"/proctor/history/{HISTORY_FILE}"
 STEP_MOUNT = "/proctor/step"
 
 
@@ -216,6 +218,9 @@ class Attempt:
         for name in request.secrets:
             path = f"{SECRETS_MOUNT}/{name}" if container else str(self.secrets / name)
             yield Mount(name=name, kind="secret", path=path)
+        if request.history:
+            path = HISTORY_MOUNT if container else request.history
+            yield Mount(name="history", kind="history", path=path)
 
 
 def shared_places(request: StartRequest, store: LocalArtifacts) -> dict[str, Path]:
@@ -313,6 +318,7 @@ def _refuse_impossible(request: StartRequest) -> None:
 def _refuse_missing_sources(request: StartRequest) -> None:
     given = {f"parameter {source.param!r}": source.host_path for source in request.sources}
     given |= {f"input {source.name!r}": source.host_path for source in request.inputs}
+    given["the history"] = request.history
     for what, path in given.items():
         if path and not (Path(path).is_absolute() and Path(path).exists()):
             raise RequestRefused(f"{what}: there is no file or folder {path}")

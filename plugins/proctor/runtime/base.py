@@ -88,7 +88,8 @@ class StartRequest(RuntimeModel):
     ``services``: those that a step uses, name -> the URL of their handle. ``listening``: this is a
     service; steps of its run reach it under ``step``, its name. ``partition``: the subject.
     ``deadline_seconds`` 0: none, for services only. ``lineage``: where all that it reads came
-    from, for a step that stands behind a gate; empty for others.
+    from, for a step that stands behind a gate; empty for others. ``history``: the file of this host
+    that tells what was measured before; "": it is not told.
     """
 
     pipeline: str
@@ -105,6 +106,7 @@ class StartRequest(RuntimeModel):
     sources: tuple[HostSource, ...] = ()
     cache: bool = False
     secrets: tuple[str, ...] = ()
+    history: str = ""
     approvals: tuple[Approval, ...] = ()
     lineage: dict[str, JsonValue] = Field(default_factory=dict)
     network: bool = False

@@ -20,6 +20,7 @@ from proctor.runtime import host, mount_points, network
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.attempt import (
     CACHE_MOUNT,
+    HISTORY_MOUNT,
     SECRETS_MOUNT,
     STEP_MOUNT,
     Attempt,
@@ -187,6 +188,8 @@ def _mounts(attempt: Attempt, request: StartRequest, store: LocalArtifacts) -> I
         yield _bind(CACHE_MOUNT, str(attempt.home / "cache"))
     if request.secrets:
         yield _bind(SECRETS_MOUNT, str(attempt.secrets), read_only=True)
+    if request.history:
+        yield _bind(HISTORY_MOUNT, request.history, read_only=True)
 
 
 def _once_each(mounts: Iterator[Mount]) -> list[Mount]:

@@ -24,6 +24,7 @@ CERTIFICATE_VARIABLES = (
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_GPU_DRIVER = Path("/sys/module/nvidia/version")
 _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -122,6 +123,7 @@ def fingerprint() -> dict[str, Any]:
         "cgroup": 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,
         "governor": _first_line(_GOVERNOR),
         "transparent_hugepage": _first_line(_HUGE_PAGES),
+        **({"gpu_driver": driver} if (driver := _first_line(_GPU_DRIVER)) else {}),
     }
 
 

@@ -48,6 +48,8 @@ def wish_of(step: PlanStep) -> str:
     wishes = ["the network"] if step.network else []
     if step.secrets:
         wishes.append(f"the secret{'s' if len(step.secrets) > 1 else ''} {', '.join(step.secrets)}")
+    if step.history:
+        wishes.append("what all runs here have measured")
     return " and ".join(wishes)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from proctor.airflow import past
 from proctor.airflow.evidence import StepRefused, evidence_digest
 from proctor.plan.model import Plan, PlanStep
 from proctor.records.approvals import ApprovalInvalid, SigningKey, signed_answer
@@ -30,7 +31,7 @@ class Checked:
     ``bad``: ``message`` says what is wrong.
     """
 
-    what: Literal["record", "plan", "output", "published", "approval"]
+    what: Literal["record", "plan", "output", "published", "history", "approval"]
     name: str
     state: Literal["good", "gone", "bad"] = "good"
     message: str = ""
@@ -64,6 +65,7 @@ def verify(home: Home, record: RunRecord) -> list[Checked]:
         outputs = _outputs(lines)
         checked += pool.map(lambda each: _output(home, *each), outputs)
     checked += _published(home, record, plan)
+    checked += _histories(record, lines)
     checked += _approvals(home, record, plan, lines)
     for part in record.subjects():
         of_it = verify(home, part)
@@ -134,6 +136,24 @@ def _same(copy: Path, original: Path) -> Checked:
         return Checked("published", copy.name, "bad", f"cannot be read: {error.strerror}")
     message = "" if same else "differs from the step's output; it was changed by hand"
     return Checked("published", copy.name, "good" if same else "bad", message)
+
+
+def _histories(record: RunRecord, lines: list[Line]) -> Iterator[Checked]:
+    """What steps were told of earlier runs is still what their identities are the digest of."""
+    seen = set()
+    for line in lines:
+        parts = line.data.get("identity_parts")
+        wanted = parts.get("history") if isinstance(parts, dict) else None
+        if not wanted or (line.step, line.attempt) in seen:
+            continue
+        seen.add((line.step, line.attempt))
+        name, message = f"{line.step}, attempt {line.attempt}", ""
+        try:
+            if file_sha256(past.place(record, line.step, line.attempt)) != wanted:
+                message = "is not what the step was told; it was changed by hand"
+        except OSError as error:
+            message = f"cannot be read: {error.strerror}"
+        yield Checked("history", name, "bad" if message else "good", message)
 
 
 def _newest_outputs(record: RunRecord, step: PlanStep) -> dict[str, str]:

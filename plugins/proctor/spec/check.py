@@ -143,7 +143,8 @@ def _kinds(context: Context) -> Iterator[Problem]:
 
 
 _CONTAINER_ONLY = ("image", "command", "inputs", "outputs", "mounts", "matrix", "publish",
-                   "secrets", "services", "cache", "network", "exclusive", "params")  # fmt: skip
+                   "secrets", "services", "cache", "network", "exclusive", "params",
+                   "history")  # fmt: skip
 
 
 def _gate_only(context: Context, path: DataPath, step: Step) -> Iterator[Problem]:
@@ -172,6 +173,25 @@ def _publish(context: Context) -> Iterator[Problem]:
             elif ".." in rest.split("/") or not rest:
                 message = f"{pattern!r} names no file of an output"
                 yield context.at(path, message, "write output/file; * and ? are patterns")
+
+
+def _history(context: Context) -> Iterator[Problem]:
+    """What was measured before goes to a container that runs once, and runs each time."""
+    for number, step in enumerate(context.pipeline.steps):
+        if not step.history or step.is_approval or number in context.broken.steps:
+            continue
+        path: DataPath = ("steps", number)
+        if step.review or step.type != "container":
+            kind = "review" if step.review else step.type
+            message = f"a {kind} reads no history"
+            yield context.at_key((*path, "history"), message, "give it to a container")
+        if step.partitioned:
+            message = f"{step.id!r} runs per subject, and the history is of whole runs"
+            remedy = "give it to a step that runs once"
+            yield context.at_key((*path, "history"), message, remedy)
+        if step.reuse not in (None, "never"):
+            message = f"{step.id!r} reads the history, which every run changes"
+            yield context.at((*path, "reuse"), message, "write never, or leave it out")
 
 
 # --- references to steps and mounts --------------------------------------------------------------
@@ -233,6 +253,7 @@ RULES = (
     check_mounts.mounts,
     _names_of_things,
     _kinds,
+    _history,
     _publish,
     check_params.host_paths,
     _outputs_exist,

@@ -343,6 +343,7 @@ class Step(SpecModel):
     runs_on: Text = "local"
     resources: ResourceSpec = ResourceSpec()
     exclusive: Flag = False
+    history: Flag = False
     reuse: Reuse | None = None
     deadline: Duration = 3600.0
     seed: Whole = Field(default=0, ge=0)

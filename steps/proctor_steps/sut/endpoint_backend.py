@@ -137,6 +137,7 @@ class Endpoint(Backend):
         return {
             "backend": properties.get("backend") or self._server.name,
             "version": properties.get("version") or self._server.version,
+            **({"precision": precision} if (precision := properties.get("precision")) else {}),
             "endpoint": {
                 "service": self.service.name,
                 "url": self.service.url,

@@ -26,6 +26,8 @@ class Torch(Backend):
         torch.set_num_threads(self._threads)
         try:
             module = _LOAD(str(model), map_location="cpu").eval()
+            # Frozen, its weights are constants of the graph.
+            self._types = {str(each.dtype).removeprefix("torch.") for each in module.parameters()}
             self._module = torch.jit.freeze(module)
         except RuntimeError as error:
             first = str(error).strip().splitlines()[0]
@@ -43,9 +45,10 @@ class Torch(Backend):
         return [t.numpy() for t in tensors if isinstance(t, torch.Tensor)]
 
     def describe(self) -> dict[str, Any]:
-        """Version and threads."""
+        """Version, types of the weights (as far as they are parameters) and threads."""
         return {
             "backend": "torch",
             "version": torch.__version__,
+            **({"precision": ", ".join(sorted(self._types))} if self._types else {}),
             "threads_per_stream": self._threads,
         }

@@ -1,0 +1,58 @@
+"""What all runs of a home have measured, as series: what a step with ``history: true`` is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from proctor.records.measured import Found, Identity, measured
+from proctor.records.store import RecordError, RecordStore, RunRecord
+from proctor_steps.history import History, Measured, Series
+
+# The newest of a series; what is older says little of the machine as it is.
+LONGEST = 200
+
+
+def history(
+    store: RecordStore, asking: RunRecord, baselines: Mapping[Identity, Measured]
+) -> History:
+    """All results of whole runs, as series in the order of their identities.
+
+    A measurement that a run took over counts once, where it was made. What a subject's part of a
+    run measured is not in it. Of other runs, a record that cannot be read is left out and named.
+
+    Args:
+        asking: the run that is told; its own results are ``now`` and no part of the history.
+        baselines: the accepted result of each identity that has one.
+
+    Raises:
+        RecordError: the asking run's own record cannot be read.
+    """
+    now = measured(store, asking)
+    before: list[Found] = []
+    left_out = []
+    for record in store.runs():
+        if record.name == asking.name:
+            continue
+        try:
+            before += [each for each in measured(store, record) if not each.taken_over]
+        except (RecordError, OSError) as error:
+            left_out.append(f"{record.name}: {error}")
+    own = {each.measured.of for each in now}
+    before = [each for each in before if each.measured.of not in own]
+    identities = {each.identity for each in (*now, *before)} | set(baselines)
+    series = [
+        Series(
+            **asdict(identity),
+            baseline=baselines.get(identity),
+            history=_oldest_first(before, identity)[-LONGEST:],
+            now=_oldest_first(now, identity),
+        )
+        for identity in sorted(identities)
+    ]
+    return History(series=tuple(series), left_out=tuple(sorted(left_out)))
+
+
+def _oldest_first(found: list[Found] | tuple[Found, ...], of: Identity) -> tuple[Measured, ...]:
+    mine = [each.measured for each in found if each.identity == of]
+    return tuple(sorted(mine, key=lambda each: (each.at, each.of)))
