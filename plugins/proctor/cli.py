@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from proctor.runtime.commands import register as register_runtime
+from proctor.site.baseline_commands import register as register_baselines
 from proctor.site.commands import HomeOption, register
 from proctor.site.coordinator_commands import register as register_coordinator
 from proctor.site.provenance_commands import register as register_provenance
@@ -36,6 +37,7 @@ app = typer.Typer(
 register(app)
 register_runs(app)
 register_provenance(app)
+register_baselines(app)
 register_site(app)
 register_coordinator(app)
 register_users(app)

@@ -70,10 +70,14 @@ class Mount(Model):
 
 
 class Approval(Model):
-    """An answer given at a gate, as the steps behind it may print it."""
+    """An answer given at a gate, as the steps behind it may print it.
+
+    ``decision`` ``kept``: the run goes on, and nothing was approved: the baseline stays as it was,
+    and what differs from it is an open finding.
+    """
 
     gate: str
-    decision: Literal["approved", "rejected"]
+    decision: Literal["approved", "rejected", "kept"]
     by: str
     at: str
     answered_via: Literal["ui", "api", "cli", "cli-yes"]

@@ -14,8 +14,9 @@ from proctor.airflow.attempts import StepRun
 from proctor.plan.compile import compile
 from proctor.plan.model import PlanStep
 from proctor.records import measured as measured_module
+from proctor.records.book import Identity
 from proctor.records.history import LONGEST, history
-from proctor.records.measured import CACHE_FILE, Found, Identity, measured
+from proctor.records.measured import CACHE_FILE, Found, measured
 from proctor.records.store import RecordError, RunRecord
 from proctor.records.summary import summarise
 from proctor.runtime.attempt import HISTORY_MOUNT, Attempt

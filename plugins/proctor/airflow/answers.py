@@ -11,17 +11,35 @@ from typing import Any, Literal
 
 from proctor.airflow.evidence import StepRefused, evidence_digest
 from proctor.plan.model import Gate
-from proctor.records.approvals import ApprovalInvalid, SigningKey, signed_answer
+from proctor.records.approvals import GOES_ON, ApprovalInvalid, SigningKey, signed_answer
 from proctor.records.model import Line
 from proctor.records.store import RecordError, RunRecord
 from proctor.site.home import Home
 
 APPROVE, REJECT = "Approve", "Reject"
-_DECISIONS = {APPROVE: "approved", REJECT: "rejected"}
+# Of a gate where the old baseline may be kept.
+ACCEPT, KEEP = "Accept as new baseline", "Keep the old and open a finding"
+RUN_AGAIN = "Run again"
+# Without a comment that says why, these do not count.
+WITH_REASON = (REJECT, KEEP, RUN_AGAIN)
+WORDS = {"approved": "approved", "rejected": "rejected", "kept": "kept the old baseline"}
 _VIA = {"cli-yes": "--yes", "ui": "in the UI"}
 
 
-def answer_of(event: Mapping[str, Any], gate: str) -> dict[str, Any]:
+def options(gate: Gate) -> dict[str, str]:
+    """What a person can choose at a gate, in order, and the decision that it is."""
+    if not gate.keep:
+        return {APPROVE: "approved", REJECT: "rejected"}
+    no = RUN_AGAIN if gate.rework else REJECT
+    return {ACCEPT: "approved", KEEP: "kept", no: "rejected"}
+
+
+def unattended(gate: Gate) -> str:
+    """What ``--yes`` chooses: to go on, and to leave a baseline as it is."""
+    return KEEP if gate.keep else APPROVE
+
+
+def answer_of(event: Mapping[str, Any], gate: str, asked: Gate) -> dict[str, Any]:
     """What Airflow says was answered, in the shape of an Approval.
 
     ``by`` is the user's name, which both auth managers keep unique; an id is FAB's own number.
@@ -31,7 +49,7 @@ def answer_of(event: Mapping[str, Any], gate: str) -> dict[str, Any]:
     chosen = event.get("chosen_options") or []
     return {
         "gate": gate,
-        "decision": _DECISIONS.get(str(chosen[0]), "") if len(chosen) == 1 else "",
+        "decision": options(asked).get(str(chosen[0]), "") if len(chosen) == 1 else "",
         "by": str((event.get("responded_by_user") or {}).get("name") or ""),
         "at": event["responded_at"].isoformat(timespec="milliseconds"),
         "answered_via": "ui",
@@ -53,8 +71,8 @@ def why_uncounted(gate: Gate, answer: Mapping[str, Any], shown: str) -> str:
         return "the evidence changed while the question was open"
     if not answer["decision"]:
         return "it is neither an approval nor a rejection"
-    if answer["decision"] == "rejected" and not answer["comment"].strip():
-        return f"{answer['by']} rejected without a comment that says why"
+    if answer["decision"] != "approved" and not answer["comment"].strip():
+        return f"{answer['by']} {WORDS[answer['decision']]} without a comment that says why"
     return ""
 
 
@@ -116,21 +134,22 @@ def _given(record: RunRecord, line: Line, now: str, trusted: str, replaced: bool
         but = f"does not count: {line.data.get('message')}"
     elif signature == "bad":
         but = "does not count: not signed with this site's key"
-    elif decision == "approved" and told.get("evidence_digest") != now:
+    elif decision in GOES_ON and told.get("evidence_digest") != now:
         but = (
             "voided: the evidence changed" if now else "voided: the evidence is not there any more"
         )
-    elif decision == "approved" and replaced:
+    elif decision in GOES_ON and replaced:
         but = "replaced by a later answer"
     elif step := line.data.get("rework"):
         but = f"back to {step}"
-    verdict = f"{decision}; {but}" if but else decision
+    said = WORDS.get(decision, decision)
+    verdict = f"{said}; {but}" if but else said
     return Given(
         gate=line.step,
         attempt=line.attempt,
         at=str(told.get("at") or line.at),
         verdict=verdict,
-        counts=verdict == "approved",
+        counts=decision in GOES_ON and not but,
         signature=signature,
         by=str(told.get("by") or ""),
         via=_VIA.get(str(told.get("answered_via")), str(told.get("answered_via") or "")),

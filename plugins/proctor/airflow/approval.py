@@ -15,8 +15,8 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from proctor.airflow import instance
-from proctor.airflow.answers import APPROVE, REJECT, answer_of, why_uncounted
+from proctor.airflow import baselines, instance
+from proctor.airflow.answers import answer_of, options, why_uncounted
 from proctor.airflow.attempts import StepRun
 from proctor.airflow.decisions import check_chosen
 from proctor.airflow.evidence import StepRefused, StepSkipped, evidence_digest, shared_digests
@@ -28,6 +28,8 @@ from proctor.records.approvals import SigningKey, last_answer, record_answer
 from proctor.records.model import Line
 from proctor.records.store import RecordError, RunRecord
 from proctor_steps.contract import Approval
+
+_COMMENT = "Needed when you {}: without one, such an answer does not count."
 
 
 class ApprovalGate(HITLOperator):
@@ -44,7 +46,7 @@ class ApprovalGate(HITLOperator):
         super().__init__(
             subject=gate.question,
             body="The evidence is put together when the gate is reached.",
-            options=[APPROVE, REJECT],
+            options=list(options(gate)),
             assigned_users=[{"id": name, "name": name} for name in gate.approvers] or None,
             response_timeout=timedelta(seconds=gate.timeout_seconds) or None,
             params={
@@ -58,7 +60,7 @@ class ApprovalGate(HITLOperator):
                     "",
                     type=["string", "null"],
                     title="Comment",
-                    description="Needed when you reject: a rejection without one does not count.",
+                    description=_COMMENT.format("do not accept" if gate.keep else "reject"),
                 ),
             },
             **kwargs,
@@ -72,8 +74,8 @@ class ApprovalGate(HITLOperator):
         with faults_told(self.log):
             run = self._step_run(context)
             self._check_wanted(run)
-            if self._answered_before(run):
-                return [APPROVE]
+            if chosen := self._answered_before(run):
+                return [chosen]
             self._ask(run, context["task_instance"].id)
         return super().execute(context)
 
@@ -81,8 +83,8 @@ class ApprovalGate(HITLOperator):
         """Record the answer, signed, then let the run go on or end it; or ask anew."""
         with faults_told(self.log):
             run = self._step_run(context)
-            if self._answered_before(run) or self._take_answer(run, event):
-                return [APPROVE]
+            if chosen := self._answered_before(run) or self._take_answer(run, event):
+                return [chosen]
             self._ask(run, context["task_instance"].id)
         return super().execute(context)
 
@@ -95,18 +97,21 @@ class ApprovalGate(HITLOperator):
         except (StepRefused, RecordError) as refused:
             self._refuse(run, refused)
 
-    def _answered_before(self, run: StepRun) -> bool:
-        """Whether the task was killed when it had recorded an approval, and nobody cleared it.
+    def _answered_before(self, run: StepRun) -> str:
+        """What was chosen where the task was killed when it had recorded that, and nobody cleared
+        it; "" where there is no answer to go on with.
 
         Raises:
             AirflowFailException: it had recorded a rejection.
         """
         line = last_answer(run.record, self.step_id)
         if line is None or line.data.get("generation") != run.generation:
-            return False
+            return ""
         if _said(line)["decision"] == "rejected":
             raise AirflowFailException(rejection(line))
-        return bool(_said(line)["evidence_digest"] == self._evidence(run)[0])
+        if _said(line)["evidence_digest"] != self._evidence(run)[0]:
+            return ""
+        return self._settled(run, line)
 
     def _ask(self, run: StepRun, task: object) -> None:
         """Record that it is asked, with the number of the question, and make up its text."""
@@ -116,11 +121,14 @@ class ApprovalGate(HITLOperator):
         number = asked.attempt + 1 if asked else 1
         held = {"shared": shared} if shared else {}
         self._append(run, "asked", number, {"evidence_digest": shown, **held})
-        self.body = evidence_markdown(run, shown)
+        try:
+            self.body = evidence_markdown(run, shown)
+        except RecordError as refused:
+            self._refuse(run, refused)
         forget_question(task)
 
-    def _take_answer(self, run: StepRun, event: dict[str, Any]) -> bool:
-        """Whether an approval was recorded; otherwise the answer does not count.
+    def _take_answer(self, run: StepRun, event: dict[str, Any]) -> str:
+        """What was chosen, once it is recorded; "" where the answer does not count.
 
         Raises:
             AirflowFailException: it was a rejection, or nobody answered in time.
@@ -131,30 +139,56 @@ class ApprovalGate(HITLOperator):
             message = "nobody answered in time, which approves nothing; clear the gate to ask again"
             self._append(run, "refused", asked.attempt, {"message": message, "reason": "timeout"})
             raise AirflowFailException(message)
-        answer = answer_of(event, self.step_id)
+        answer = answer_of(event, self.step_id, self.gate)
         answer["evidence_digest"] = str(asked.data.get("evidence_digest"))
         if take_unattended(run.record, self.step_id):
             answer |= {"answered_via": "cli-yes", "evidence_reviewed": False}
         if why := why_uncounted(self.gate, answer, self._evidence(run)[0]):
             self._append(run, "uncounted", asked.attempt, {"answer": answer, "message": why})
             self.log.warning("the answer does not count: %s; the question is asked anew", why)
-            return False
+            return ""
         line = record_answer(
             run.record,
             SigningKey(run.home.path),
             Approval.model_validate(answer),
             attempt=asked.attempt,
             plan_digest=self.plan.digest,
-            more={"generation": run.generation, **self._way_back(answer)},
+            more={"generation": run.generation, **self._way_back(answer), **self._speaks_of(run)},
         )
-        refresh_summary(run.home, run.record)
         if _said(line)["decision"] == "rejected":
+            refresh_summary(run.home, run.record)
             raise AirflowFailException(rejection(line))
-        return True
+        return self._settled(run, line)
+
+    def _settled(self, run: StepRun, line: Line) -> str:
+        """What was chosen, with all that follows from it written down, once.
+
+        Raises:
+            AirflowFailException: the baselines cannot be read; recorded.
+        """
+        if self.gate.baseline:
+            try:
+                for text in baselines.answered(run.home, run.record, run.plan, line):
+                    self.log.info("%s", text)
+            except RecordError as refused:
+                self._refuse(run, refused)
+        refresh_summary(run.home, run.record)
+        decision = _said(line)["decision"]
+        return next(name for name, is_it in options(self.gate).items() if is_it == decision)
 
     def _way_back(self, answer: Mapping[str, Any]) -> dict[str, str]:
         back = answer["decision"] == "rejected" and self.gate.rework
         return {"rework": back} if back else {}
+
+    def _speaks_of(self, run: StepRun) -> dict[str, Any]:
+        """The results that an answer at a gate of baselines is about."""
+        if not self.gate.baseline:
+            return {}
+        try:
+            found = baselines.before(run.home, run.record, run.plan, run.step)
+        except RecordError as refused:
+            self._refuse(run, refused)
+        return {"baselines": baselines.told(found)}
 
     def _evidence(self, run: StepRun) -> tuple[str, dict[str, str]]:
         """The evidence's digest as it is now, and those of the directories that steps share.

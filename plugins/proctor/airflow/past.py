@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from proctor.plan.model import PlanStep
+from proctor.records.book import Book, current
 from proctor.records.history import history
 from proctor.records.store import RunRecord
 from proctor.site.home import Home
@@ -26,12 +27,15 @@ def told(home: Home, record: RunRecord, step: PlanStep, attempt: int) -> bytes:
     """What an attempt is told, or would be told if it were to start now.
 
     Raises:
-        RecordError: the run's own record cannot be read.
+        RecordError: the run's own record, or the book of baselines, cannot be read.
     """
     path = place(record, step.id, attempt)
     if path.is_file():
         return path.read_bytes()
-    return canonical_json(history(home.records, record, {}).model_dump(mode="json")) + b"\n"
+    known = current(Book(home.path).entries()).items()
+    baselines = {identity: baseline.measured for identity, baseline in known}
+    made = history(home.records, record, baselines)
+    return canonical_json(made.model_dump(mode="json")) + b"\n"
 
 
 def keep(home: Home, record: RunRecord, step: PlanStep, attempt: int) -> None:

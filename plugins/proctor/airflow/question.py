@@ -6,6 +6,7 @@ import os
 import re
 from typing import Any
 
+from proctor.airflow import baselines
 from proctor.airflow.attempts import StepRun
 from proctor.airflow.changes import connected
 from proctor.records.figures import figure
@@ -80,6 +81,10 @@ def evidence_markdown(run: StepRun, shown: str) -> str:
                 ],
             )
         )
+    if run.step.gate and run.step.gate.baseline:
+        found = baselines.before(run.home, run.record, run.plan, run.step)
+        head = ("Result", "Measured", "Baseline so far", "When accepted")
+        parts.append(_table(head, list(baselines.rows(run.home, found))))
     parts.append(f"Evidence digest `{shown[:16]}`; the answer is stored against it.")
     return "\n\n".join(parts)
 
@@ -98,7 +103,9 @@ def earlier_answer(record: RunRecord, gate: str, shown: str) -> str:
         )
     comment = f": {told['comment']}" if told.get("comment") else ""
     of = "this" if told.get("evidence_digest") == shown else "other"
-    return f"{told.get('by')} {told.get('decision')} {of} evidence before{comment}"
+    decision = told.get("decision")
+    words = "kept the old baseline in view of" if decision == "kept" else decision
+    return f"{told.get('by')} {words} {of} evidence before{comment}"
 
 
 def _plain(cell: Any) -> str:

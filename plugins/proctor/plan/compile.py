@@ -595,6 +595,8 @@ class _Compiler:
             evidence=evidence,
             approvers=step.approval.approvers,
             rework=step.approval.on_reject.rework,
+            baseline=step.approval.baseline,
+            keep=step.approval.keep,
             timeout_seconds=step.approval.timeout,
         )
 

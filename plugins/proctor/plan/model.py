@@ -102,6 +102,8 @@ class Gate(PlanModel):
     """What an approval step shows and who may answer it (empty: whoever may use the instance).
 
     ``rework``: the step with which the work begins again when somebody rejects; "": the run fails.
+    ``baseline``: an approval makes what was measured before it the baseline. ``keep``: a third
+    answer goes on, keeps the old one and leaves a finding open.
     ``timeout_seconds`` 0: waits for ever. A timeout never approves.
     """
 
@@ -109,6 +111,8 @@ class Gate(PlanModel):
     evidence: tuple[Source, ...] = ()
     approvers: tuple[str, ...] = ()
     rework: str = ""
+    baseline: bool = False
+    keep: bool = False
     timeout_seconds: float = 0
 
 

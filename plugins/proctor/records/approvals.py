@@ -25,6 +25,9 @@ from proctor.records.model import Line
 from proctor.records.store import RunRecord
 from proctor_steps.contract import Approval, canonical_json
 
+# The decisions with which a run goes on: `kept` approves of nothing, and opens a finding.
+GOES_ON = ("approved", "kept")
+
 
 class ApprovalInvalid(Exception):
     """A step may not go on: no answer, a rejection, other evidence, or a bad signature."""
@@ -45,9 +48,9 @@ class SigningKey:
         """Whether this home has a key: one that only reads a record needs none."""
         return self._path.is_file()
 
-    def sign(self, pipeline: str, run: str, approval: Approval) -> str:
-        """Signature over the answer and the run it belongs to, base64."""
-        return base64.b64encode(self._load().sign(_message(pipeline, run, approval))).decode()
+    def sign(self, message: bytes) -> str:
+        """Signature, base64."""
+        return base64.b64encode(self._load().sign(message)).decode()
 
     def _load(self) -> Ed25519PrivateKey:
         if not self._path.exists():
@@ -88,7 +91,7 @@ def record_answer(
     """Append a signed answer; ``more``: what stands beside it in its line."""
     data = {
         "answer": approval.model_dump(mode="json"),
-        "signature": key.sign(record.pipeline, record.run, approval),
+        "signature": key.sign(_message(record.pipeline, record.run, approval)),
         **(more or {}),
     }
     return record.append(
@@ -117,7 +120,7 @@ def valid_answer(record: RunRecord, gate: str, evidence_digest: str, trusted_key
             "Setting the gate's state in Airflow is no answer; clear the gate and answer it."
         )
     approval = signed_answer(record, line, trusted_key)
-    if approval.decision != "approved":
+    if approval.decision not in GOES_ON:
         raise ApprovalInvalid(f"{approval.by} rejected at the gate {gate!r}: {approval.comment}")
     if approval.evidence_digest != evidence_digest:
         raise ApprovalInvalid(
@@ -147,10 +150,9 @@ def check_signed(
     """
     try:
         approval = Approval.model_validate(told.get("answer"))
-        signature = base64.b64decode(str(told.get("signature")), validate=True)
-        public = Ed25519PublicKey.from_public_bytes(base64.b64decode(trusted_key))
-        public.verify(signature, _message(pipeline, run, approval))
-    except (ValidationError, ValueError, InvalidSignature) as error:
+        message = _message(pipeline, run, approval)
+        check_signature(trusted_key, str(told.get("signature")), message)
+    except (ValidationError, ApprovalInvalid) as error:
         raise ApprovalInvalid(
             f"the answer at the gate {gate!r} is not signed with this site's key; "
             "clear the gate and answer it again"
@@ -160,6 +162,19 @@ def check_signed(
             f"the answer at {gate!r} was given at another gate, {approval.gate!r}"
         )
     return approval
+
+
+def check_signature(trusted_key: str, signature: str, message: bytes) -> None:
+    """Check a signature (base64) with a public key (base64).
+
+    Raises:
+        ApprovalInvalid: it is not that key's, or not of this message.
+    """
+    try:
+        public = Ed25519PublicKey.from_public_bytes(base64.b64decode(trusted_key))
+        public.verify(base64.b64decode(signature, validate=True), message)
+    except (ValueError, InvalidSignature) as error:
+        raise ApprovalInvalid("it is not signed with this site's key") from error
 
 
 def _message(pipeline: str, run: str, approval: Approval) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from proctor.records.measured import Found, Identity, measured
+from proctor.records.book import Identity
+from proctor.records.measured import Found, measured
 from proctor.records.store import RecordError, RecordStore, RunRecord
 from proctor_steps.history import History, Measured, Series
 
@@ -28,7 +29,7 @@ def history(
     Raises:
         RecordError: the asking run's own record cannot be read.
     """
-    now = measured(store, asking)
+    now = measured(store, asking, anew=True)
     before: list[Found] = []
     left_out = []
     for record in store.runs():

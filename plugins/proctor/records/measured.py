@@ -10,13 +10,13 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import JsonValue, ValidationError
 
 from proctor.plan.model import Plan
+from proctor.records.book import Identity
 from proctor.records.model import Line
 from proctor.records.rows import Row, Score, rows, text
 from proctor.records.store import RecordError, RecordStore, RunRecord
@@ -36,24 +36,6 @@ _CALIBRATED = {"target_qps", "min_query_count", "min_sample_count"}
 _MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
-@dataclass(frozen=True, order=True)
-class Identity:
-    """What results must have in common to be compared. ``system``: the host's name.
-
-    ``precision`` is empty where the backend does not tell it.
-    """
-
-    benchmark: str
-    scenario: str
-    system: str
-    backend: str = ""
-    precision: str = ""
-
-    def __str__(self) -> str:
-        parts = (self.benchmark, self.scenario, self.system, self.backend, self.precision)
-        return " · ".join(part for part in parts if part)
-
-
 class Found(Model):
     """One measurement of a run. ``taken_over``: another run made it."""
 
@@ -71,11 +53,14 @@ class _Kept(Model):
     found: tuple[Found, ...]
 
 
-def measured(store: RecordStore, record: RunRecord) -> tuple[Found, ...]:
+def measured(store: RecordStore, record: RunRecord, *, anew: bool = False) -> tuple[Found, ...]:
     """The newest measurement of each step of a run, by benchmark, scenario and step.
 
     A performance run with the accuracy of its scenario, or an accuracy alone. Where one accuracy
     stands beside several performance runs of its identity, it stands in each of them.
+
+    Args:
+        anew: read the record, whatever is kept beside it: nothing signs that.
 
     Raises:
         RecordError: the record, or its plan, is missing, damaged or was edited.
@@ -84,7 +69,7 @@ def measured(store: RecordStore, record: RunRecord) -> tuple[Found, ...]:
     now = _stamp(record)
     with contextlib.suppress(OSError, ValidationError):
         kept = _Kept.model_validate_json(cache.read_bytes())
-        if kept.record == now:
+        if kept.record == now and not anew:
             return kept.found
     if problems := record.verify_chain():
         raise RecordError("; ".join(problems[:3]))

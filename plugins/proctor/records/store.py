@@ -1,16 +1,11 @@
 """Where records are kept: ``runs/<pipeline>/<run>/record/lines.jsonl`` below the home folder.
 
 The folder ``record`` is ours alone; what a step publishes lands beside it, never in it.
-
-One writer at a time (a lock on the file), each line fsynced before the call returns. A line that
-a crash cut short has no newline; the next writer drops it, a reader does not see it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import platform
 import re
 from collections.abc import Iterator, Mapping
@@ -18,16 +13,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pydantic import JsonValue, ValidationError
 
 from proctor.plan.model import RUN_DATE, Plan, whole_run
+from proctor.records import chain
 from proctor.records.model import Line, LineKind
 from proctor_steps.contract import write_atomically
 
 _NAME = re.compile(r"[A-Za-z0-9_.~:+-]+")
-_FIRST = "0" * 64
 # The part of one subject in a run has a record of its own, so that hundreds of them do not write
 # and read one file. Its run is called <run>~<key>, and its folder is runs/.../<run>/subjects/<key>.
 _SUBJECT = re.compile(r"(?P<whole>.+)~(?P<key>[0-9a-f]{16})")
@@ -122,13 +117,10 @@ class RunRecord:
         data: Mapping[str, Any] | None = None,
     ) -> Line:
         """Write one line and fsync it."""
-        self.own.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            last = _drop_torn_line(file)
+        with chain.appending(self.path) as (last, write):
             line = Line(
                 seq=_seq(last) + 1,
-                prev_digest=hashlib.sha256(last).hexdigest() if last else _FIRST,
+                prev_digest=chain.follows(last),
                 at=now(),
                 kind=kind,
                 run=self.run,
@@ -140,9 +132,7 @@ class RunRecord:
                 plan_digest=plan_digest,
                 data=dict(data or {}),
             )
-            file.write(line.model_dump_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+            write(line.model_dump_json().encode())
         return line
 
     def lines(self) -> list[Line]:
@@ -154,9 +144,7 @@ class RunRecord:
         return list(self._read())
 
     def _read(self) -> Iterator[Line]:
-        if not self.path.is_file():
-            return
-        for number, raw in enumerate(self.path.read_bytes().split(b"\n")[:-1], start=1):
+        for number, raw in enumerate(chain.raw_lines(self.path), start=1):
             try:
                 yield Line.model_validate_json(raw)
             except ValidationError as error:
@@ -197,21 +185,7 @@ class RunRecord:
 
     def verify_chain(self) -> list[str]:
         """What is wrong with the chain of digests, in words; empty where nothing is."""
-        problems, previous = [], b""
-        for number, raw in enumerate(self.path.read_bytes().split(b"\n")[:-1], start=1):
-            try:
-                line = Line.model_validate_json(raw)
-            except ValidationError:
-                problems.append(f"{self.path}:{number}: no record line")
-                previous = raw
-                continue
-            expected = hashlib.sha256(previous).hexdigest() if previous else _FIRST
-            if line.prev_digest != expected:
-                problems.append(f"{self.path}:{number}: does not follow the line before it")
-            if line.seq != number:
-                problems.append(f"{self.path}:{number}: has number {line.seq}")
-            previous = raw
-        return problems
+        return chain.problems(self.path, Line.model_validate_json)
 
 
 @dataclass(frozen=True)
@@ -291,26 +265,6 @@ class RecordStore:
         if not re.fullmatch(r"[0-9a-f]{64}", digest):
             raise RecordError(f"{digest[:80]!r} is no plan's digest; the record was damaged")
         return self.home / "plans" / f"{digest}.json"
-
-
-def _drop_torn_line(file: BinaryIO) -> bytes:
-    """Cut off what follows the last newline; the last whole line, without its newline."""
-    file.seek(0, os.SEEK_END)
-    end = file.tell()
-    size, tail = 4096, b""
-    while end:
-        file.seek(max(0, end - size))
-        tail = file.read(end - file.tell())
-        whole = tail.rfind(b"\n")
-        if tail.rfind(b"\n", 0, whole) >= 0 or size >= end:
-            break
-        size *= 4
-    whole = tail.rfind(b"\n")
-    torn = len(tail) - whole - 1
-    if torn:
-        file.truncate(end - torn)
-    file.seek(0, os.SEEK_END)
-    return tail[tail.rfind(b"\n", 0, whole) + 1 : whole] if whole >= 0 else b""
 
 
 def _seq(raw: bytes) -> int:

@@ -1,16 +1,21 @@
-"""A run as a few figures, made from its record alone: ``summary.json``."""
+"""A run as a few figures, made from its record: ``summary.json``.
+
+Of what its answers left open, the book of baselines says whether it still is.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, TypeGuard
 
 from pydantic import JsonValue
 
 from proctor.plan.model import Plan, PlanStep
+from proctor.records.book import Book, open_findings
 from proctor.records.model import Line
-from proctor.records.store import RecordStore, RunRecord
+from proctor.records.store import RecordError, RecordStore, RunRecord
 
 SUMMARY_FORMAT = "proctor.summary/1"
 SUMMARY_FILE = "summary.json"
@@ -47,7 +52,42 @@ def summarise(store: RecordStore, record: RunRecord) -> dict[str, Any]:
         "steps": steps,
         **figures(plan, by_step),
         "approvals": [x.data.get("answer") for x in lines if x.kind == "approval"],
+        "open_findings": _open_findings(store, record, lines),
     }
+
+
+def _open_findings(
+    store: RecordStore, record: RunRecord, lines: list[Line]
+) -> list[dict[str, JsonValue]]:
+    """What answers of this run left open, as the book of baselines tells it now.
+
+    Where that cannot be read, every such answer counts as open, with the ``problem``.
+    """
+    kept = [line for line in lines if line.kind == "approval" and _decision(line) == "kept"]
+    if not kept:
+        return []
+    try:
+        entries = Book(store.home).entries()
+    except RecordError as error:
+        return [{"gate": line.step, "at": line.at, "problem": str(error)} for line in kept]
+    here = (record.pipeline, record.run)
+    return [
+        {
+            "id": entry.id,
+            "gate": entry.answer.gate,
+            "by": entry.by,
+            "at": entry.at,
+            "comment": entry.why,
+            "identities": [asdict(identity) for identity in left],
+        }
+        for entry, left in open_findings(entries)
+        if entry.answer and (entry.answer.pipeline, entry.answer.run) == here
+    ]
+
+
+def _decision(line: Line) -> str:
+    answer = line.data.get("answer")
+    return str(answer.get("decision")) if isinstance(answer, dict) else ""
 
 
 def medperf_report(plan: Plan, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,6 +253,8 @@ def _answered(line: Line) -> tuple[str, str]:
     told = answer if isinstance(answer, dict) else {}
     if told.get("decision") == "approved":
         return "succeeded", ""
+    if told.get("decision") == "kept":
+        return "succeeded", f"{told.get('by')} kept the old baseline: {told.get('comment')}"
     message = f"{told.get('by')} rejected: {told.get('comment') or '(no comment)'}"
     if step := line.data.get("rework"):
         return "pending", f"{message}; back to {step}"

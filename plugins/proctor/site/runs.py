@@ -16,7 +16,7 @@ import httpx
 import psycopg2  # type: ignore[import-untyped]
 from pydantic import JsonValue
 
-from proctor.airflow.answers import APPROVE
+from proctor.airflow.answers import KEEP, unattended
 from proctor.airflow.approval import announce_unattended
 from proctor.airflow.dag import SPEC_ERRORS, task_ids
 from proctor.airflow.fan_out import look
@@ -226,8 +226,11 @@ class WatchedRun:
                 continue
             announce_unattended(self.record, gate)
             form = {"evidence_reviewed": False, "comment": "answered by --yes"}
-            client.answer(self.plan.pipeline, self.record.run, gate, APPROVE, form)
-            said.append(f"{gate}: approved by --yes, without a review of the evidence")
+            planned = self.plan.step(gate).gate
+            chosen = unattended(planned) if planned else ""
+            client.answer(self.plan.pipeline, self.record.run, gate, chosen, form)
+            what = "the old baseline kept" if chosen == KEEP else "approved"
+            said.append(f"{gate}: {what} by --yes, without a review of the evidence")
         return said
 
     def _tell_who_waits(self) -> list[str]:

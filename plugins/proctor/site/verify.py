@@ -12,7 +12,9 @@ from typing import Literal
 from proctor.airflow import past
 from proctor.airflow.evidence import StepRefused, evidence_digest
 from proctor.plan.model import Plan, PlanStep
-from proctor.records.approvals import ApprovalInvalid, SigningKey, signed_answer
+from proctor.records.approvals import GOES_ON, ApprovalInvalid, SigningKey, signed_answer
+from proctor.records.baselines import line_digest, meant
+from proctor.records.book import Book
 from proctor.records.model import Line
 from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.artifacts import ArtifactError, LocalArtifacts
@@ -31,7 +33,7 @@ class Checked:
     ``bad``: ``message`` says what is wrong.
     """
 
-    what: Literal["record", "plan", "output", "published", "history", "approval"]
+    what: Literal["record", "plan", "output", "published", "history", "approval", "baseline"]
     name: str
     state: Literal["good", "gone", "bad"] = "good"
     message: str = ""
@@ -67,6 +69,7 @@ def verify(home: Home, record: RunRecord) -> list[Checked]:
     checked += _published(home, record, plan)
     checked += _histories(record, lines)
     checked += _approvals(home, record, plan, lines)
+    checked += _baselines(home, lines)
     for part in record.subjects():
         of_it = verify(home, part)
         checked += [replace(each, name=f"{part.partition}: {each.name}") for each in of_it]
@@ -176,8 +179,31 @@ def _approvals(home: Home, record: RunRecord, plan: Plan, lines: list[Line]) -> 
             yield Checked("approval", name, "bad", str(error))
             continue
         last = line.seq == max(x.seq for x in answers if x.step == line.step)
-        old = stale(record, plan, answer) if last and answer.decision == "approved" else ""
+        old = stale(record, plan, answer) if last and answer.decision in GOES_ON else ""
         yield Checked("approval", name, "bad" if old else "good", old)
+
+
+def _baselines(home: Home, lines: list[Line]) -> Iterator[Checked]:
+    """What answers have made baselines, or left open, stands in the book, signed, as it was."""
+    answers = [x for x in lines if x.kind == "approval" and "baselines" in x.data]
+    if not answers:
+        return
+    try:
+        entries = Book(home.path).entries()
+    except RecordError as error:
+        yield Checked("baseline", "book", "bad", str(error))
+        return
+    made = {each.answer.line: each for each in entries if each.answer}
+    for line in answers:
+        wanted, entry = meant(line), made.get(line_digest(line))
+        name = f"{line.step}, line {line.seq}"
+        if wanted and entry is None:
+            message = "the answer was never carried out; clear the gate and answer it again"
+            yield Checked("baseline", name, "bad", message)
+        elif entry and [each.measured.of for each in entry.accepted] != wanted.get("set", []):
+            yield Checked("baseline", name, "bad", "the book accepts other results than the answer")
+        elif wanted:
+            yield Checked("baseline", name)
 
 
 def stale(record: RunRecord, plan: Plan, answer: Approval) -> str:

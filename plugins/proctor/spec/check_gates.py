@@ -12,7 +12,7 @@ from proctor.spec.model import Approval, Step
 
 
 def gates(context: Context) -> Iterator[Problem]:
-    """Approvers have names, and ``rework`` names a step that stands before the gate."""
+    """Approvers have names, ``rework`` names a step before the gate, and a baseline is measured."""
     for number, step in enumerate(context.pipeline.steps):
         if step.approval is None or number in context.broken.steps:
             continue
@@ -23,6 +23,23 @@ def gates(context: Context) -> Iterator[Problem]:
                 yield context.at((*path, "approvers", index), "an approver has no name", remedy)
         if step.approval.on_reject.rework:
             yield from _rework(context, (*path, "on_reject", "rework"), step, step.approval)
+        yield from _baseline(context, path, step, step.approval)
+
+
+def _baseline(
+    context: Context, path: DataPath, gate: Step, approval: Approval
+) -> Iterator[Problem]:
+    if approval.keep and not approval.baseline:
+        message = "without 'baseline' there is no old one that could be kept"
+        yield context.at_key((*path, "keep"), message, "write 'baseline: true' beside it")
+    before = {id for id in graph.ancestors(context.pipeline, gate.id) if id in context.index}
+    if any(context.index[id] in context.broken.steps for id in before):
+        return  # what a step that was set aside reads is not known
+    once = [id for id in before if context.step(id).image and not context.step(id).partitioned]
+    if approval.baseline and not once:
+        message = f"nothing that could measure runs before {gate.id!r}, once in a run"
+        remedy = "name the measuring step in 'after' or 'evidence'"
+        yield context.at_key((*path, "baseline"), message, remedy)
 
 
 def _rework(context: Context, path: DataPath, gate: Step, approval: Approval) -> Iterator[Problem]:

@@ -160,11 +160,17 @@ OnRejectForm = Annotated[
 
 
 class Approval(SpecModel):
-    """A gate: a person looks at the evidence and answers. ``timeout`` 0 waits for ever."""
+    """A gate: a person looks at the evidence and answers. ``timeout`` 0 waits for ever.
+
+    ``baseline``: with an approval, what was measured before it becomes the baseline. ``keep``: a
+    third answer, with which the run goes on, the baseline stays and a finding is left open.
+    """
 
     question: Text = "Approve what has been made so far?"
     evidence: tuple[Source, ...] = ()
     approvers: tuple[Text, ...] = ()
+    baseline: Flag = False
+    keep: Flag = False
     on_reject: OnRejectForm = Field(default=OnReject(), json_schema_extra={"default": "fail"})
     timeout: Duration = 0.0
 

@@ -1,4 +1,4 @@
-"""A rejection without a comment is refused at the door: its question stays open and says why.
+"""An answer that needs a comment and has none is refused at the door: its question stays open.
 
 The gate would not count it either (airflow/approval.py) and ask anew. But a page that is open
 takes no notice of that, and shows the answer as given until it is loaded again.
@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from proctor.airflow import instance
-from proctor.airflow.answers import REJECT, answer_of, why_uncounted
+from proctor.airflow.answers import REJECT, WITH_REASON, answer_of, options, why_uncounted
 from proctor.airflow.recorded import refresh_summary
 from proctor.records.store import RecordError
 from proctor.ui.rights import may_answer
@@ -29,7 +29,7 @@ _ANSWER = re.compile(
     r"/api/v2/dags/(?P<dag>[^/]+)/dagRuns/(?P<run>[^/]+)/taskInstances/(?P<gate>[^/]+)/-?\d+"
     r"/hitlDetails"
 )
-_MESSAGE = "A rejection needs a comment that says why: write one and answer again."
+_MESSAGE = "{} needs a comment that says why: write one and answer again."
 
 
 class AnswerCheck:
@@ -47,25 +47,27 @@ class AnswerCheck:
             return
         request = Request(scope, receive)
         body = await request.body()
-        form = _bare_rejection(body)
-        user = None if form is None else await _user(request)
-        if user and await run_in_threadpool(_refused, user, form or {}, **place.groupdict()):
-            await JSONResponse({"detail": _MESSAGE}, 422)(scope, receive, send)
+        chosen, form = _bare_answer(body)
+        user = await _user(request) if chosen else None
+        if user and await run_in_threadpool(_refused, user, chosen, form, **place.groupdict()):
+            what = "A rejection" if chosen == REJECT else f"“{chosen}”"
+            await JSONResponse({"detail": _MESSAGE.format(what)}, 422)(scope, receive, send)
         else:
             await self.app(scope, _again(body, receive), send)
 
 
-def _bare_rejection(body: bytes) -> dict[str, Any] | None:
-    """The form of a rejection without a comment; ``None`` for any other body."""
+def _bare_answer(body: bytes) -> tuple[str, dict[str, Any]]:
+    """What was chosen, and the form, of an answer that lacks its comment; "" for any other body."""
     try:
         sent = json.loads(body)
     except ValueError:
-        return None
-    if not isinstance(sent, dict) or sent.get("chosen_options") != [REJECT]:
-        return None
+        return "", {}
+    chosen = sent.get("chosen_options") if isinstance(sent, dict) else None
+    if not isinstance(chosen, list) or len(chosen) != 1 or chosen[0] not in WITH_REASON:
+        return "", {}
     form = sent.get("params_input") or {}
     bare = isinstance(form, dict) and not str(form.get("comment") or "").strip()
-    return form if bare else None
+    return (chosen[0], form) if bare else ("", {})
 
 
 async def _user(request: Request) -> Any:
@@ -78,7 +80,7 @@ async def _user(request: Request) -> Any:
         return None
 
 
-def _refused(user: Any, form: dict[str, Any], dag: str, run: str, gate: str) -> bool:
+def _refused(user: Any, chosen: str, form: dict[str, Any], dag: str, run: str, gate: str) -> bool:
     """Record an answer that does not count, where its sender may answer and is being asked.
 
     Otherwise Airflow says what is wrong with it.
@@ -92,17 +94,19 @@ def _refused(user: Any, form: dict[str, Any], dag: str, run: str, gate: str) -> 
         return False
     if planned is None or (planned.approvers and name not in planned.approvers):
         return False
+    if chosen not in options(planned):
+        return False
     if not lines or lines[-1].kind not in ("asked", "uncounted") or not may_answer(user, dag):
         return False
     event = {
-        "chosen_options": [REJECT],
+        "chosen_options": [chosen],
         "params_input": form,
         "responded_by_user": {"name": name},
         "responded_at": datetime.now(UTC),
     }
     asked = next(line for line in reversed(lines) if line.kind == "asked")
     shown = str(asked.data.get("evidence_digest"))
-    answer = answer_of(event, gate) | {"evidence_digest": shown}
+    answer = answer_of(event, gate, planned) | {"evidence_digest": shown}
     record.append(
         "uncounted",
         step=gate,
