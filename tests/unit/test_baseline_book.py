@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -391,8 +392,6 @@ def test_the_answers_of_a_gate() -> None:
 
 
 def event(chosen: str, comment: str = "") -> dict[str, Any]:
-    from datetime import UTC, datetime
-
     return {
         "chosen_options": [chosen],
         "params_input": {"comment": comment},
