@@ -53,8 +53,8 @@ from proctor.spec.load import parse_pipeline
 from proctor_steps.contract import Approval
 from proctor_steps.history import Figure, Measured
 
-OFFLINE = Identity("digits", "Offline", "bench-1", "openvino", "f32")
-SERVER = Identity("digits", "Server", "bench-1", "openvino", "f32")
+OFFLINE = Identity("digits", "Offline", "bench-1", "openvino", "float32")
+SERVER = Identity("digits", "Server", "bench-1", "openvino", "float32")
 GATE = Gate(question="Is it true?", baseline=True, keep=True, rework="performance")
 GATED = plan_of("p", GATE)
 

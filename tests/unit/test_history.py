@@ -31,7 +31,7 @@ from proctor.spec.load import parse_pipeline
 from proctor_steps.contract import load_contract
 from proctor_steps.history import HISTORY_FILE, History
 
-OFFLINE = Identity("digits", "Offline", "bench-1", "openvino", "f32")
+OFFLINE = Identity("digits", "Offline", "bench-1", "openvino", "float32")
 
 
 @pytest.fixture
@@ -183,10 +183,10 @@ def test_another_system_backend_or_precision_is_another_series(home: Home) -> No
     asking = Run(home, "now").performed().write()
     told = history(home.records, asking, {}).series
     assert [(s.system, s.backend, s.precision) for s in told] == [
-        ("bench-1", "openvino", "f32"),
+        ("bench-1", "openvino", "float32"),
         ("bench-1", "openvino", "i8"),
         ("bench-1", "torch", ""),
-        ("bench-2", "openvino", "f32"),
+        ("bench-2", "openvino", "float32"),
     ]
     assert [len(s.now) for s in told] == [1, 0, 0, 0]
 

@@ -13,7 +13,7 @@ from proctor_steps.benchmarks.base import Array, Signature, Tensor
 from proctor_steps.stage import DataError
 from proctor_steps.sut.base import Backend
 
-_DTYPES = {"f32": "float32", "f16": "float16", "u8": "uint8"}
+_DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "u8": "uint8"}
 
 
 class OpenVino(Backend):
@@ -59,11 +59,16 @@ class OpenVino(Backend):
             "version": openvino.__version__,
             "config": self._config,
             "streams": self._compiled.get_property("NUM_STREAMS"),
-            "precision": str(self._compiled.get_property("INFERENCE_PRECISION_HINT")),
+            "precision": _dtype(self._compiled.get_property("INFERENCE_PRECISION_HINT")),
         }
 
 
 def _tensor(port: Any) -> Tensor:
     shape = tuple(None if d.is_dynamic else d.get_length() for d in port.get_partial_shape())
-    kind = port.get_element_type().get_type_name()
-    return Tensor(port.get_any_name() if port.names else "", shape, _DTYPES.get(kind, kind))
+    name = port.get_any_name() if port.names else ""
+    return Tensor(name, shape, _dtype(port.get_element_type()))
+
+
+def _dtype(kind: Any) -> str:
+    name: str = kind.get_type_name()
+    return _DTYPES.get(name, name)

@@ -65,6 +65,15 @@ def test_onnxruntime_and_openvino_agree(model: Path, task: Task) -> None:
     for backend in (first, second):
         described = json.loads(json.dumps(backend.describe()))
         assert described["version"]
+    assert second.describe()["precision"] in ("float32", "bfloat16")
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", ""])
+def test_torchscript_tells_the_type_of_its_weights(tmp_path: Path, kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Conv2d(3, 1, 1, dtype=getattr(torch, kind)) if kind else torch.nn.ReLU()
+    torch.jit.script(layer).save(str(tmp_path / "tiny.torchscript"))
+    assert load("torch", tmp_path).describe().get("precision", "") == kind
 
 
 def test_torchscript_runs(tmp_path: Path) -> None:
