@@ -43,8 +43,8 @@ PLAN = plan_of()
 
 def loadgen(value: float = 100.0, **more: Any) -> dict[str, Any]:
     """What ``loadgen run`` says of a performance run, as far as it is read."""
-    sut = {"backend": "openvino", "precision": "float32", "threads": 2, "config": {"HINT": "LATENCY"}}
-    sut |= {"service_ms": 3.5, "calibrated": None, "peak_rss_bytes": 1 << 20}
+    sut = {"backend": "openvino", "precision": "float32", "config": {"HINT": "LATENCY"}}
+    sut |= {"threads": 2, "service_ms": 3.5, "calibrated": None, "peak_rss_bytes": 1 << 20}
     return {
         "benchmark": "digits",
         "scenario": "Offline",

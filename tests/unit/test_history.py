@@ -24,6 +24,7 @@ from proctor.runtime.base import Handle, RequestRefused, StartRequest
 from proctor.runtime.container import settings
 from proctor.runtime.fake import FakeRuntime
 from proctor.runtime.process import ProcessRuntime
+from proctor.site.gc import remove_run
 from proctor.site.home import Home
 from proctor.site.trust import wish_of
 from proctor.site.verify import verify
@@ -163,11 +164,7 @@ def test_series_hold_the_history_oldest_first_and_the_asking_run_apart(home: Hom
     asking = Run(home, "now", hours=9).performed(50).write()
     Run(home, "other", plan_of("q"), hours=4).performed(benchmark="yolo").write()
     told = history(home.records, asking, {})
-    assert [(each.benchmark, len(each.history)) for each in told.series] == [
-        ("digits", 3),
-        ("yolo", 1),
-    ]
-    first = told.series[0]
+    (first,) = told.series  # of what it did not measure itself, a run is told nothing
     assert [each.of for each in first.history] == [f"p/{n}/performance/1" for n in ("b", "a", "c")]
     assert [each.of for each in first.now] == ["p/now/performance/1"]
     assert first.baseline is None
@@ -181,14 +178,8 @@ def test_another_system_backend_or_precision_is_another_series(home: Home) -> No
     Run(home, "c").performed(sut={"backend": "openvino", "precision": "i8"}).write()
     Run(home, "d").result("performance", {"loadgen": loadgen()}, host={"host": "bench-2"}).write()
     asking = Run(home, "now").performed().write()
-    told = history(home.records, asking, {}).series
-    assert [(s.system, s.backend, s.precision) for s in told] == [
-        ("bench-1", "openvino", "float32"),
-        ("bench-1", "openvino", "i8"),
-        ("bench-1", "torch", ""),
-        ("bench-2", "openvino", "float32"),
-    ]
-    assert [len(s.now) for s in told] == [1, 0, 0, 0]
+    (series,) = history(home.records, asking, {}).series
+    assert [each.of for each in series.history] == ["p/a/performance/1"]
 
 
 def test_what_was_taken_over_counts_once(home: Home) -> None:
@@ -201,11 +192,14 @@ def test_what_was_taken_over_counts_once(home: Home) -> None:
     assert series.history == ()  # it is not compared with itself
 
 
-def test_a_baseline_stands_in_its_series_even_where_nothing_else_does(home: Home) -> None:
+def test_a_baseline_outlives_the_history(home: Home) -> None:
     base = only(home, Run(home, "base").performed(120).write())
-    asking = Run(home, "now").performed(sut={"backend": "torch"}).write()
-    told = history(home.records, asking, {base.identity: base.measured})
-    assert told.series[0].baseline == base.measured
+    remove_run(home.records.run("p", "base"))
+    asking = Run(home, "now").performed().write()
+    other = Identity("digits", "Server", "bench-1")
+    told = history(home.records, asking, {base.identity: base.measured, other: base.measured})
+    (series,) = told.series
+    assert (series.baseline, series.history) == (base.measured, ())
 
 
 def test_only_the_newest_of_a_series_are_told(home: Home) -> None:

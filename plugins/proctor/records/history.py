@@ -17,7 +17,7 @@ LONGEST = 200
 def history(
     store: RecordStore, asking: RunRecord, baselines: Mapping[Identity, Measured]
 ) -> History:
-    """All results of whole runs, as series in the order of their identities.
+    """What whole runs measured of the identities that the asking run has measured, in their order.
 
     A measurement that a run took over counts once, where it was made. What a subject's part of a
     run measured is not in it. Of other runs, a record that cannot be read is left out and named.
@@ -41,7 +41,6 @@ def history(
             left_out.append(f"{record.name}: {error}")
     own = {each.measured.of for each in now}
     before = [each for each in before if each.measured.of not in own]
-    identities = {each.identity for each in (*now, *before)} | set(baselines)
     series = [
         Series(
             **asdict(identity),
@@ -49,7 +48,7 @@ def history(
             history=_oldest_first(before, identity)[-LONGEST:],
             now=_oldest_first(now, identity),
         )
-        for identity in sorted(identities)
+        for identity in sorted({each.identity for each in now})
     ]
     return History(series=tuple(series), left_out=tuple(sorted(left_out)))
 
