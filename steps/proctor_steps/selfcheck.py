@@ -69,7 +69,7 @@ def _look(params: Params, io: StepIO) -> dict[str, JsonValue]:
     """What the step sees of its inputs, its identity and the places it should not write."""
     inputs: dict[str, JsonValue] = {}
     for mount in io.contract.mounts:
-        if mount.kind in ("input", "source", "secret"):
+        if mount.kind in ("input", "source", "secret", "history"):
             name = "/".join(filter(None, [mount.kind, mount.name, mount.cell]))
             inputs[name] = _texts(Path(mount.path))
     return {

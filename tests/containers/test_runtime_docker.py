@@ -64,6 +64,18 @@ def test_a_container_is_locked_up(bench, engine):
     assert told["LogConfig"]["Config"]["max-size"]
 
 
+def test_the_history_cannot_be_written_to(bench, engine, tmp_path):
+    (tmp_path / "history.json").write_text("{}")
+    handle = bench.start("told", {"look": ["/proctor/history"]}, history=f"{tmp_path}/history.json")
+    assert seen(bench.finish(handle))["writable"] == []
+    (mount,) = [
+        each
+        for each in engine.containers.get(handle.id).attrs["Mounts"]
+        if each["Destination"] == "/proctor/history/history.json"
+    ]
+    assert mount["RW"] is False
+
+
 def test_the_network_is_there_only_when_asked_for(bench):
     found = seen(bench.finish(bench.start("online", network=True)))
     assert "eth0" in found["interfaces"]

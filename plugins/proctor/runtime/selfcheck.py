@@ -22,6 +22,7 @@ from proctor.runtime.base import Handle, InputSource, Listening, OutputTarget
 from proctor.runtime.bench import PATIENCE, Bench, expect
 from proctor.runtime.choose import choose
 from proctor.runtime.fake import FakeRuntime
+from proctor_steps.history import HISTORY_FILE
 
 OUT = (OutputTarget(name="made", mount_path="/proctor/out/made"),)
 
@@ -102,6 +103,19 @@ def check_bound(bench: Bench) -> None:
         told = {name: seen["inputs"][f"input/{name}"] for name in ("scans", "file")}
         wanted = {"scans": {"scan.txt": "ä scan"}, "file": "size: 3"}
         expect(told == wanted, f"the step saw {told}")
+
+
+def check_history(bench: Bench) -> None:
+    """What was measured before is read as it was written, through a mount of its own kind."""
+    file = bench.home / "told" / HISTORY_FILE
+    file.parent.mkdir(parents=True)
+    file.write_text('{"series": []}')
+    outcome = bench.finish(bench.start("history", history=str(file)))
+    expect(outcome.failure is None and outcome.result is not None, f"failed: {outcome.failure}")
+    if bench.script is None and outcome.result is not None:
+        seen: Any = outcome.result.metrics["seen"]
+        told = seen["inputs"].get("history/history")
+        expect(told == '{"series": []}', f"the step saw {told}")
 
 
 def check_failures(bench: Bench) -> None:
@@ -248,6 +262,7 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
     check_start_twice,
     check_inputs,
     check_bound,
+    check_history,
     check_failures,
     check_changed_output,
     check_crash,
