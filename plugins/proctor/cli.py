@@ -214,7 +214,8 @@ def _skipped(step: PlanStep, values: dict[str, object]) -> str:
 def _about(step: PlanStep) -> list[str]:
     lines = []
     if step.gate:
-        lines.append(f"approval: {step.gate.question}")
+        baseline = "; what was measured becomes the baseline" if step.gate.baseline else ""
+        lines.append(f"approval: {step.gate.question}{baseline}")
     elif step.image:
         lines.append(f"{step.image}: {' '.join(step.command)}")
     if step.partition:
@@ -231,7 +232,7 @@ def _about(step: PlanStep) -> list[str]:
         lines.append(f"only with the approval of {', '.join(step.required_approvals)}")
     if step.services and step.image:
         lines.append(f"uses {', '.join(step.services)}")
-    notes = [name for name in ("network", "exclusive", "cache") if getattr(step, name)]
+    notes = [name for name in ("network", "exclusive", "cache", "history") if getattr(step, name)]
     if notes:
         lines.append(", ".join(notes))
     return lines

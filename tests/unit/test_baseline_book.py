@@ -26,7 +26,6 @@ from proctor.airflow.answers import (
     why_uncounted,
 )
 from proctor.airflow.baselines import answered, before, rows, tell_runs, told
-from proctor.airflow.evidence import ancestors
 from proctor.airflow.question import earlier_answer
 from proctor.airflow.recorded import refresh_summary
 from proctor.cli import app
@@ -354,7 +353,7 @@ def test_what_a_gate_has_not_seen_is_no_part_of_the_answer(home: Home) -> None:
         for each in plan.steps
     )
     plan = plan.model_copy(update={"steps": steps})
-    assert "performance-2" not in ancestors(plan, plan.step("gate"))
+    assert "performance-2" not in plan.ancestors(plan.step("gate"))
     record = Run(home, plan=plan).performed(100).performed(50, "performance-2").write()
     found = before(home, record, plan, plan.step("gate"))
     assert [each.measured.of for each in found.accepted] == ["p/r/performance/1"]

@@ -31,6 +31,7 @@ from proctor.site.verify import verify
 from proctor.spec.load import parse_pipeline
 from proctor_steps.contract import load_contract
 from proctor_steps.history import HISTORY_FILE, History
+from proctor_steps.packages import installed
 
 OFFLINE = Identity("digits", "Offline", "bench-1", "openvino", "float32")
 
@@ -131,6 +132,30 @@ def test_the_newest_attempt_counts_and_what_was_left_out_since_does_not(home: Ho
     assert len(summarise(home.records, record)["results"]) == 1
 
 
+def test_what_stands_behind_a_repeated_measurement_counts_once_it_is_repeated_too(
+    home: Home,
+) -> None:
+    """As after *run again*: the first judge is not told of the second run of the round before."""
+
+    def begun() -> Run:
+        run = Run(home, f"r{next(numbers)}").scored().performed(100).performed(70, "performance-2")
+        return run.result("performance", {"loadgen": loadgen(101)}, attempt=2)
+
+    numbers = iter(range(9))
+    found = only(home, begun().write())
+    assert found.measured.of == "p/r0/performance/2"
+    assert figures(found)["accuracy"] == 0.54  # nothing before it was repeated
+    again = begun().result("performance-2", {"loadgen": loadgen(102)}, attempt=2).write()
+    assert [each.measured.of for each in measured(home.records, again)] == [
+        "p/r1/performance/2",
+        "p/r1/performance-2/2",
+    ]
+    log = loadgen(mode="accuracy", valid=None, metric=None, latency_ns={})
+    run = Run(home, "scored-again").scored().performed(100)
+    run.result("accuracy", {"loadgen": log}, attempt=2)
+    assert set(figures(only(home, run.write()))) == {"throughput", "latency_p90"}
+
+
 def test_a_measurement_that_was_taken_over_is_named_after_its_maker(home: Home) -> None:
     run = Run(home, "second").result(
         "performance", {"loadgen": loadgen()}, reused_from="p/first/performance/1", measurement=True
@@ -153,6 +178,10 @@ def test_a_measurement_that_was_taken_over_is_named_after_its_maker(home: Home) 
 def test_an_image_may_write_what_it_likes(home: Home, metrics: dict[str, Any]) -> None:
     record = Run(home).result("performance", metrics).performed(step="performance-2").write()
     assert any(each.identity == OFFLINE for each in measured(home.records, record))
+
+
+def test_a_package_that_is_not_there_has_no_version() -> None:
+    assert list(installed("pydantic", "no-such-package")) == ["pydantic"]
 
 
 # --- all runs ------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from proctor.airflow.evidence import ancestors
 from proctor.airflow.recorded import refresh_summary
 from proctor.plan.model import Plan, PlanStep
 from proctor.records.baselines import Candidates, candidates, settle
@@ -29,7 +28,7 @@ def before(home: Home, record: RunRecord, plan: Plan, gate: PlanStep) -> Candida
     Raises:
         RecordError: the record cannot be read.
     """
-    return candidates(home.records, record, ancestors(plan, gate))
+    return candidates(home.records, record, plan.ancestors(gate.id))
 
 
 def told(found: Candidates) -> dict[str, Any]:

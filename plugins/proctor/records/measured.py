@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +56,8 @@ class _Kept(Model):
 
 def measured(store: RecordStore, record: RunRecord, *, anew: bool = False) -> tuple[Found, ...]:
     """The newest measurement of each step of a run, by benchmark, scenario and step.
+
+    Not one whose step was left out since, or that stands behind another which was repeated since.
 
     A performance run with the accuracy of its scenario, or an accuracy alone. Where one accuracy
     stands beside several performance runs of its identity, it stands in each of them.
@@ -115,7 +118,27 @@ class _Reader:
             parts = line.data.get("identity_parts")
             if isinstance(parts, dict):
                 self._parts[line.step, line.attempt] = parts
-        self._rows = rows(figures(self._plan, by_step))
+        self._rows = [
+            row for each in rows(figures(self._plan, by_step)) if (row := self._fresh(each))
+        ]
+
+    def _fresh(self, row: Row) -> Row | None:
+        """A row without what was measured before a measurement that it stands behind was repeated.
+
+        When a run goes back, what follows is not done anew at once: who asks in between is told
+        nothing of the round before.
+        """
+        if row.score and self._superseded(row.score.step):
+            row = replace(row, score=None)
+        only_score = row.value is None and not row.latency_ns
+        if self._superseded(row.step) or (only_score and row.score is None):
+            return None
+        return row
+
+    def _superseded(self, step: str) -> bool:
+        mine = self._results[step].seq
+        before = self._plan.ancestors(step) & set(self._results)
+        return any(self._metrics(each) and self._results[each].seq > mine for each in before)
 
     def found(self) -> Iterator[Found]:
         """Everything measured."""

@@ -91,12 +91,12 @@ def rows(summary: Mapping[str, Any]) -> tuple[Row, ...]:
         if score is not None:
             scores.remove(score)
         found.append(_row(run, score))
-    found += [Row(text(s["step"]), *_where(s), score=_score(s)) for s in scores]
+    found += [Row(str(s["step"]), *_where(s), score=_score(s)) for s in scores]
     for each in summary.get("compliance") or ():
         verdict = _verdict(each.get("official"))
         given = Compliance(text(each["test"]), text(each["verdict"]), verdict)
         mine = [row for row in found if row.scenario == each.get("scenario") and row.metric]
-        row = mine[0] if len(mine) == 1 else Row(text(each["step"]), *_where(each))
+        row = mine[0] if len(mine) == 1 else Row(str(each["step"]), *_where(each))
         found = [other for other in found if other is not row]
         found.append(dataclasses.replace(row, compliance=(*row.compliance, given)))
     return tuple(sorted(found, key=lambda row: (row.benchmark, row.scenario, row.step)))
@@ -133,7 +133,7 @@ def _row(run: Mapping[str, Any], score: Mapping[str, Any] | None) -> Row:
     percentiles = latency.items() if isinstance(latency, dict) else ()
     rules = told.get("rules")
     return Row(
-        step=text(run["step"]),
+        step=str(run["step"]),
         benchmark=text(told.get("benchmark")),
         scenario=text(run["scenario"]),
         metric=text(metric.get("name")),
@@ -166,7 +166,7 @@ def _score(score: Mapping[str, Any]) -> Score:
         expected=None if expected is None else int(expected),
         low=_number(score.get("low")),
         high=_number(score.get("high")),
-        step=text(score["step"]),
+        step=str(score["step"]),
     )
 
 

@@ -290,7 +290,7 @@ def _table(*columns: str) -> Any:
 
     table = Table(header_style="bold")
     for column in columns:
-        table.add_column(column, no_wrap=column == "ID")
+        table.add_column(column, no_wrap=column == "ID", overflow="fold")
     return table
 
 

@@ -12,6 +12,7 @@ from proctor_steps.accuracy import log
 from proctor_steps.benchmarks import BenchmarkName
 from proctor_steps.benchmarks.base import Score
 from proctor_steps.loadgen.log import LoadgenRun
+from proctor_steps.packages import installed
 from proctor_steps.rounds import BenchmarkRules, Round
 from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
 
@@ -46,6 +47,7 @@ def run(params: Params, io: StepIO) -> None:
     io.progress(0, samples, "samples", "reading the accuracy log")
     read = log.read(logs / log.NAME, samples)
     io.progress(len(read.answers), samples, "samples", "scoring")
+    io.versions.update(installed("pycocotools", "numpy"))
     scored = benchmark.score(sorted(read.answers.items()), dataset, io.contract.seed)
     figures = {
         "metric": scored.metric,

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import traceback
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +27,7 @@ from proctor_steps.loadgen.calibrate import Calibration, calibrate, warm_up
 from proctor_steps.loadgen.log import Mode
 from proctor_steps.loadgen.pulse import Phase, Pulse
 from proctor_steps.loadgen.settings import Wanted
+from proctor_steps.packages import installed
 from proctor_steps.rounds import LoadgenScenario
 from proctor_steps.stage import OUT_OF_MEMORY, DataError, StepError, StepFailure
 from proctor_steps.sut import base
@@ -267,8 +267,10 @@ def _calibrated(calibration: Calibration | None) -> dict[str, JsonValue] | None:
 
 
 def _versions(job: Job) -> dict[str, str]:
-    names = ["mlcommons-loadgen", "numpy", *filter(None, [job.backend])]
-    return {name: version(name) for name in names}
+    # OpenCV and numpy make what the model is given.
+    return installed(
+        "mlcommons-loadgen", "numpy", "opencv-python-headless", *filter(None, [job.backend])
+    )
 
 
 def _tell(job: Job, pulse: Pulse, failure: Failure) -> None:

@@ -73,6 +73,7 @@ def test_perfect_boxes_score_100(run_stage: RunStage, tmp_path: Path, dataset: P
         examples[0]["ground_truth"][0]["bbox"], abs=0.02
     )
     assert [f.rule for f in result.findings] == ["accuracy_target"]
+    assert {"pycocotools", "numpy"} <= set(result.versions)
 
 
 def test_boxes_off_by_a_fifth_of_their_width(

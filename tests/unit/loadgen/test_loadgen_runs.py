@@ -51,6 +51,8 @@ def test_a_performance_run_of_each_scenario(
     assert latencies.dtype == np.int64
     assert len(latencies) == run["queries"]
     assert run["loadgen_version"] == ran.result.versions["mlcommons-loadgen"]
+    made_with = {"mlcommons-loadgen", "numpy", "opencv-python-headless", run["sut"]["backend"]}
+    assert made_with <= set(ran.result.versions)
     assert not (ran.logs / "mlperf_log_trace.json").exists()
 
 
