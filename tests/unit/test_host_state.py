@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_attempts import Bench, fetch, plan_of
@@ -11,6 +12,7 @@ from proctor.records.summary import summarise
 from proctor.runtime import hoststate
 from proctor.runtime.base import EngineError
 from proctor.runtime.fake import FakeRuntime
+from proctor_steps import hoststate as shown
 
 
 class Engine(FakeRuntime):
@@ -28,8 +30,8 @@ class Engine(FakeRuntime):
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("sys", "proc"):
         (tmp_path / name).mkdir()
-    monkeypatch.setattr(hoststate, "_SYS", tmp_path / "sys")
-    monkeypatch.setattr(hoststate, "_PROC", tmp_path / "proc")
+    monkeypatch.setattr(shown, "_SYS", tmp_path / "sys")
+    monkeypatch.setattr(shown, "_PROC", tmp_path / "proc")
     return tmp_path
 
 
@@ -50,6 +52,7 @@ def test_what_a_host_shows_is_read(host: Path) -> None:
     assert found.pop("load_average")
     assert found == {
         "memory_available_bytes": 1024 * 1024,
+        "memory_total_bytes": 4096 * 1024,
         "containers_running": 3,
         "governor": "performance, powersave",
         "frequency_mhz": 2500.0,
@@ -80,6 +83,56 @@ def test_a_measured_attempt_is_recorded_with_the_host_before_and_after(tmp_path:
     assert set(rows["fetch"]["host"]) == {"before", "after"}
     assert rows["fetch"]["host"]["before"]["memory_available_bytes"] > 0
     assert "host" not in rows["other"]
+
+
+RUN: dict[str, Any] = {"scenario": "Offline", "mode": "performance", "valid": True}
+
+
+@pytest.mark.parametrize(
+    ("running", "services", "run", "words"),
+    [
+        (0, 0, RUN | {"disturbed": []}, []),
+        (1, 0, RUN | {"disturbed": []}, ["another container ran on this host beside the step"]),
+        (3, 1, RUN | {"disturbed": ["it was hot"]}, ["it was hot", "2 other containers ran"]),
+        (1, 1, RUN | {"disturbed": []}, []),  # the step's own service
+        (None, 0, RUN | {"disturbed": []}, []),
+        (2, 0, RUN | {"disturbed": None}, None),  # nobody looked: too short, or accuracy
+        (2, 0, RUN, None),
+    ],
+)
+def test_other_containers_beside_a_measurement_disturb_it(
+    running: int | None, services: int, run: dict[str, Any], words: list[str] | None, tmp_path: Path
+) -> None:
+    before = {"containers_running": "unknown"}
+    after = hoststate.state(Engine(tmp_path, running))
+    given = {"metrics": {"loadgen": run, "x": 1}, "findings": [{"rule": "min_duration"}]}
+    told = hoststate.with_containers(given, before, after, services)
+    found = told["metrics"]["loadgen"].get("disturbed")
+    assert (found is None) == (words is None)
+    assert len(found or ()) == len(words or ())
+    assert all(text.startswith(word) for text, word in zip(found or (), words or (), strict=True))
+    added = [f for f in told["findings"] if f["rule"] == "disturbed"]
+    assert len(added) == len(words or ()) - len(run.get("disturbed") or ())
+    assert given["metrics"]["loadgen"] == run
+    assert told["metrics"]["x"] == 1
+
+
+def test_what_is_no_loadgen_run_is_left_alone(tmp_path: Path) -> None:
+    state = hoststate.state(Engine(tmp_path, 5))
+    for given in ({}, {"metrics": None}, {"metrics": {"loadgen": "x"}}, {"findings": None}):
+        assert hoststate.with_containers(given, state, state, 0) == given
+
+
+def test_a_container_beside_a_measured_attempt_is_in_its_record(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, plan_of(fetch(exclusive=True)))
+    bench.fake = Engine(tmp_path, 1)
+    act = {"outputs": {"data": {"x": "x"}}, "metrics": {"loadgen": RUN | {"disturbed": []}}}
+    bench.fake.script({"fetch": act})
+    bench.step().finish(bench.started())
+    (result,) = summarise(bench.home.records, bench.record)["results"]
+    (reason,) = result["metrics"]["disturbed"]
+    assert "another container" in reason
+    assert [f["rule"] for f in result["findings"]] == ["disturbed"]
 
 
 def test_a_new_attempt_does_not_show_the_old_ones_host(tmp_path: Path) -> None:

@@ -104,6 +104,21 @@ def test_performance_and_accuracy_logs_are_not_mixed_up(kit: Kit) -> None:
     assert (folder / "accuracy/mlperf_log_detail.txt").read_text() == "Offline accuracy detail\n"
 
 
+def test_runs_on_a_disturbed_machine_stay_out_of_the_tree(kit: Kit) -> None:
+    kit.fill()
+    folder = kit.logs("Offline", "performance", disturbed=["others took 1.00 of 2 processors"])
+    (folder / "disturbed" / "1").mkdir(parents=True)
+    for name in ("mlperf_log_summary.txt", "mlperf_log_detail.txt", "run.json", "user.conf"):
+        (folder / "disturbed" / "1" / name).write_text("a disturbed run")
+    result, out = package(kit)
+    assert result.status == "ok", result.message
+    files = [path for path in home(out).rglob("*") if path.is_file()]
+    assert not [path for path in files if "disturbed" in path.relative_to(home(out)).parts]
+    assert not [path for path in files if path.read_bytes() == b"a disturbed run"]
+    readme = (home(out) / "results/box-1/yolo-99/Offline/README.md").read_text()
+    assert "| Machine | not quiet: others took 1.00 of 2 processors |" in readme
+
+
 @pytest.mark.parametrize("size", [0, 100, 4095, 4096, 5000, 8192, 8199, 100_000])
 def test_the_accuracy_log_is_cut_as_the_official_script_cuts_it(tmp_path: Path, size: int) -> None:
     data = bytes(65 + i % 26 for i in range(size))

@@ -28,7 +28,7 @@ from proctor.ui import review, rights
 from proctor.ui.app import make_app
 from proctor.ui.pages import since
 from proctor.ui.results import PAGE_RUNS
-from results_kit import BEGAN, SCENARIOS, Lines, full_home, plan_of, write_run
+from results_kit import BEGAN, SCENARIOS, Lines, full_home, loadgen, plan_of, write_run
 
 HTML = {"accept": "text/html"}
 
@@ -146,6 +146,25 @@ def test_figures_of_no_known_shape_take_nothing_down(pages: Pages, plan: Plan) -
     lines.write()
     text = pages.text("/results")
     assert "1 of 1 runs" in text and "no target set" in text
+
+
+def test_a_figure_from_a_disturbed_machine_is_marked(pages: Pages, plan: Plan) -> None:
+    reason = "others took <1.00> of 2 processors"
+    for run, disturbed in (("calm", []), ("loud", [reason])):
+        record = pages.home.records.run("digits", run)
+        pages.home.records.save_plan(plan)
+        lines = Lines(record, plan.digest, BEGAN)
+        lines.add("header", data={"params": {}})
+        figures = loadgen("digits", "Offline", 0, ()) | {"disturbed": disturbed}
+        lines.result("performance.Offline", "logs", {"loadgen": figures})
+        lines.write()
+    text = pages.text("/results")
+    assert text.count("disturbed machine") == 1
+    assert reason in text
+    found = {row["run"]: row["disturbed"] for row in pages.get("/results.json").json()["results"]}
+    assert found == {"calm": "", "loud": reason}
+    compared = pages.text("/compare?run=digits/calm&run=digits/loud")
+    assert f"Machine quiet not quiet: {reason}" in compared
 
 
 def test_who_may_not_see_a_dag_sees_nothing_of_its_runs(pages: Pages) -> None:

@@ -149,6 +149,22 @@ def test_without_a_target_there_is_no_valid_result_even_if_nothing_is_missed(kit
     assert "This is not a valid MLPerf result: no accuracy target is set for it." in text
 
 
+def test_a_disturbed_machine_is_shown_and_is_no_rule(kit: Kit) -> None:
+    text, _ = page(kit.fill())
+    assert "disturbed" not in text.split("</style>")[1]
+    reason = "others took 1.00 of 2 processors <during> the run"
+    earlier = {"logs": "disturbed/1", "disturbed": ["it was hot"], "valid": True, "metric": None}
+    kit.logs("Offline", "performance", disturbed=[reason], left_out=[earlier])
+    text, summary = page(kit)
+    assert '<span class="badge warn">disturbed machine</span>' in text
+    assert text.count("others took 1.00 of 2 processors &lt;during&gt; the run") == 2
+    assert "disturbed/1 of its logs" in text
+    assert summary["verdict"]["valid"] is True
+    found = {f["rule"]: f for f in summary["findings"] if f["where"] == "Offline"}
+    assert found["disturbed"]["severity"] == found["disturbed_run_left_out"]["severity"] == "info"
+    assert summary["results"][-1]["disturbed"] == [reason]
+
+
 def test_scenarios_that_the_round_requires_are_missed(kit: Kit) -> None:
     _, summary = page(kit.fill(("SingleStream",)))
     (missed,) = summary["verdict"]["missed"]

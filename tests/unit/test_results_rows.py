@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proctor.records.comparison import _numbers
+from proctor.records.figures import machine
 from proctor.records.rows import Compliance, Row, rows
 from results_kit import accuracy, loadgen
 
@@ -67,6 +68,23 @@ def test_no_rule_and_no_figure_is_not_known_rather_than_good() -> None:
     (row,) = rows({"results": [bare], "accuracy": []})
     assert row == Row("s", "", "Offline")
     assert row.valid is None and row.official is None
+
+
+def test_a_disturbed_run_is_one_where_a_step_says_why() -> None:
+    def row(**metrics: Any) -> Row:
+        run = measured("performance.Offline")
+        (found,) = rows({"results": [run | {"metrics": run["metrics"] | metrics}], "accuracy": []})
+        return found
+
+    assert row().disturbed is None
+    assert row(disturbed=None).disturbed is None
+    assert row(disturbed="yes").disturbed is None
+    assert row(disturbed=[]).disturbed == ()
+    assert row(disturbed=["others took 1.00 of 2 processors"]).disturbed == (
+        "others took 1.00 of 2 processors",
+    )
+    words = [machine(row(disturbed=each).disturbed) for each in (None, [], ["a", "b"])]
+    assert words == ["not looked at", "quiet", "not quiet: a; b"]
 
 
 def test_numbers_of_other_units_are_not_subtracted() -> None:

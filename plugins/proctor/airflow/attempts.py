@@ -207,7 +207,7 @@ class StepRun(Recorded):
             "result",
             attempt=handle.attempt,
             identity=self._identity_of(handle),
-            data=_result_data(outcome, handle) | self._host_state(),
+            data=self._beside(handle.attempt, _result_data(outcome, handle)),
         )
         if outcome.failure is None and self.step.reuse == "across_runs":
             reuse.remember(self.home, self.record, line)
@@ -272,6 +272,23 @@ class StepRun(Recorded):
     def _host_state(self) -> dict[str, Any]:
         """What the host was doing beside a measurement: read before its start and after its end."""
         return {"host": hoststate.state(self.runtime)} if self.step.exclusive else {}
+
+    def _beside(self, attempt: int, told: dict[str, Any]) -> dict[str, Any]:
+        """A result with what the host was doing, and other containers told as a disturbance."""
+        after = self._host_state()
+        wanted = ("attempt", self.step.id, attempt)
+        before: Any = next(
+            (
+                line.data["host"]
+                for line in reversed(self.record.lines())
+                if (line.kind, line.step, line.attempt) == wanted and "host" in line.data
+            ),
+            {},
+        )
+        if not after:
+            return told
+        own = len(self.step.services)
+        return hoststate.with_containers(told, before, after["host"], own) | after
 
     def _services(self) -> list[ServiceRun]:
         planned = [self.plan.service(name) for name in self.step.services]

@@ -9,7 +9,8 @@ from typing import Any
 from proctor.airflow import baselines
 from proctor.airflow.attempts import StepRun
 from proctor.airflow.changes import connected
-from proctor.records.figures import figure
+from proctor.records.figures import figure, machine
+from proctor.records.rows import disturbed
 from proctor.records.store import RunRecord
 from proctor.records.summary import summarise
 from proctor.site.home import DATABASE_VARIABLE
@@ -56,13 +57,21 @@ def evidence_markdown(run: StepRun, shown: str) -> str:
     runs = [r for r in summary["results"] if r["mode"] == "performance"]
     if runs:
         elsewhere = any(r.get("measured_in") for r in runs)
+        unquiet = any(disturbed(r["metrics"]) for r in runs)
         parts.append(
             _table(
-                ("Scenario", "Result", *(["Measured in"] * elsewhere), *_JUDGED),
+                (
+                    "Scenario",
+                    "Result",
+                    *(["Machine"] * unquiet),
+                    *(["Measured in"] * elsewhere),
+                    *_JUDGED,
+                ),
                 [
                     (
                         r["scenario"],
                         figure(r["metrics"].get("metric") or {}),
+                        *([machine(disturbed(r["metrics"]))] * unquiet),
                         *([r.get("measured_in") or "this run"] * elsewhere),
                         "VALID" if r["valid"] else "INVALID",
                         _missed(r),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from proctor.plan.differences import first_difference
 from proctor.plan.model import Plan
-from proctor.records.figures import NONE, amount
+from proctor.records.figures import NONE, amount, machine
 from proctor.records.model import Line
 from proctor.records.rows import Row, rows
 from proctor.records.store import RecordStore, RunRecord
@@ -139,6 +139,8 @@ def _pairs(a: Row, b: Row) -> Iterator[Pair]:
         yield _numbers(score.metric if score else "accuracy", x, y, *units)
     if a.compliance or b.compliance:
         yield Pair("compliance tests", _tests(a), _tests(b))
+    if a.disturbed or b.disturbed:
+        yield Pair("Machine", machine(a.disturbed), machine(b.disturbed))
     if a.measured_in or b.measured_in:
         yield Pair("Measured in", a.measured_in or "this run", b.measured_in or "this run")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 NONE = "–"
@@ -23,3 +23,10 @@ def amount(value: float | None, unit: str) -> str:
     if unit in ("", "fraction"):
         return f"{value:.4f}"
     return f"{value:,.1f} {unit}"
+
+
+def machine(disturbed: Sequence[str] | None) -> str:
+    """Whether the machine was quiet during a run; ``None``: nobody looked."""
+    if disturbed is None:
+        return "not looked at"
+    return f"not quiet: {'; '.join(disturbed)}" if disturbed else "quiet"

@@ -60,7 +60,8 @@ class Row:
 
     ``valid``: LoadGen's own verdict; ``official``: whether every rule of the round is met; both
     ``None`` where nothing was measured. ``latency_ns``: percentile (``p99``) to nanoseconds.
-    ``measured_in``: the other run that the figure was taken over from.
+    ``measured_in``: the other run that the figure was taken over from. ``disturbed``: why the
+    machine was not quiet; empty where it was, ``None`` where nobody looked.
     """
 
     step: str
@@ -74,6 +75,7 @@ class Row:
     missed: tuple[Missed, ...] = ()
     latency_ns: Mapping[str, float] = field(default_factory=dict)
     measured_in: str = ""
+    disturbed: tuple[str, ...] | None = None
     score: Score | None = None
     compliance: tuple[Compliance, ...] = ()
 
@@ -144,8 +146,15 @@ def _row(run: Mapping[str, Any], score: Mapping[str, Any] | None) -> Row:
         missed=tuple(_missed(rules if isinstance(rules, list) else [])),
         latency_ns={text(k): n for k, v in percentiles if (n := _number(v)) is not None},
         measured_in=text(run.get("measured_in")),
+        disturbed=disturbed(told),
         score=_score(score) if score else None,
     )
+
+
+def disturbed(told: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Why the machine was not quiet during a run, as its metrics tell it; ``None``: not known."""
+    reasons = told.get("disturbed")
+    return tuple(map(text, reasons)) if isinstance(reasons, list) else None
 
 
 def _missed(rules: list[Any]) -> Iterator[Missed]:

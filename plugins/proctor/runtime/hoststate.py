@@ -6,69 +6,70 @@ Read before an exclusive step starts and after it has ended. What this host does
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from statistics import mean
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import JsonValue
 
 from proctor.runtime.base import EngineError, Runtime
+from proctor_steps import hoststate
+from proctor_steps.hoststate import UNKNOWN
 
-UNKNOWN = "unknown"
-_SYS = Path("/sys")
-_PROC = Path("/proc")
+__all__ = ["UNKNOWN", "state", "with_containers"]
+
+# The rule of the finding, as a step names it that saw the machine disturbed itself.
+_RULE = "disturbed"
 
 
 def state(runtime: Runtime) -> dict[str, JsonValue]:
-    """Load averages, memory, containers, and what the processors are up to.
+    """What the host shows (:func:`proctor_steps.hoststate.state`), and its containers.
 
-    ``containers_running`` counts everybody's. ``frequency_mhz`` is the mean over all processors,
-    ``temperature_celsius`` that of the hottest sensor.
+    ``containers_running`` counts everybody's.
     """
     return {
-        "load_average": _known(lambda: [round(x, 2) for x in os.getloadavg()]),
-        "memory_available_bytes": _known(_memory_available),
-        "containers_running": _known(runtime.containers_running),
-        "governor": _known(_governor),
-        "frequency_mhz": _known(_frequency),
-        "temperature_celsius": _known(_temperature),
+        **hoststate.state(),
+        "containers_running": hoststate.known(lambda: _containers(runtime)),
     }
 
 
-def _known(read: Callable[[], JsonValue]) -> JsonValue:
+def _containers(runtime: Runtime) -> int | None:
     try:
-        found = read()
-    except (OSError, ValueError, LookupError, EngineError):
-        return UNKNOWN
-    return UNKNOWN if found is None else found
+        return runtime.containers_running()
+    except EngineError:
+        return None
 
 
-def _memory_available() -> int:
-    lines = (_PROC / "meminfo").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    return int(fields["MemAvailable"].split()[0]) * 1024
+def with_containers(
+    told: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any], own: int
+) -> dict[str, Any]:
+    """A result's metrics and findings, with other containers told as a disturbance.
 
+    A step sees what others take of the processors, but no containers: these are added to the words
+    of ``metrics.loadgen.disturbed``, so that whoever reads those reads all. A run that the step
+    did not look at (``disturbed`` is absent) stays so.
 
-def _governor() -> str:
-    """One name where all processors have the same, else all of them."""
-    found = {p.read_text().strip() for p in _cpufreq("scaling_governor")}
-    return ", ".join(sorted(found)) or UNKNOWN
-
-
-def _frequency() -> float:
-    told = [int(p.read_text()) / 1000 for p in _cpufreq("scaling_cur_freq")]
-    if not told:
-        lines = (_PROC / "cpuinfo").read_text().splitlines()
-        told = [float(x.split(":", 1)[1]) for x in lines if x.lower().startswith("cpu mhz")]
-    return round(mean(told), 1)
-
-
-def _cpufreq(name: str) -> Iterable[Path]:
-    return (_SYS / "devices/system/cpu").glob(f"cpu[0-9]*/cpufreq/{name}")
-
-
-def _temperature() -> float:
-    zones = (_SYS / "class/thermal").glob("thermal_zone*/temp")
-    sensors = (_SYS / "class/hwmon").glob("hwmon*/temp*_input")
-    return round(max(int(p.read_text()) / 1000 for p in (*zones, *sensors)), 1)
+    Args:
+        told: ``metrics`` and ``findings`` as the step wrote them.
+        before, after: :func:`state`, while the step's own container did not run.
+        own: services of the step, which are containers, too.
+    """
+    metrics = told.get("metrics") or {}
+    run = metrics.get("loadgen")
+    counts = [each.get("containers_running", UNKNOWN) for each in (before, after)]
+    most = max((count for count in counts if isinstance(count, int)), default=0) - own
+    if most < 1 or not isinstance(run, dict) or not isinstance(run.get("disturbed"), list):
+        return dict(told)
+    them = "another container" if most == 1 else f"{most} other containers"
+    reason = f"{them} ran on this host beside the step (none should)"
+    finding = {
+        "rule": _RULE,
+        "severity": "warning",
+        "message": f"the machine was not quiet: {reason}",
+        "where": f"{run.get('scenario')} {run.get('mode')}",
+    }
+    marked = {**run, "disturbed": [*run["disturbed"], reason]}
+    return {
+        **told,
+        "metrics": {**metrics, "loadgen": marked},
+        "findings": [*(told.get("findings") or ()), finding],
+    }

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from proctor.plan.model import Plan, PlanStep
 from proctor.records.figures import figure
+from proctor.records.rows import disturbed
 from proctor.records.store import RunRecord
 from proctor.records.summary import SUMMARY_FILE
 from proctor.runtime.attempt import Attempt
@@ -182,6 +183,9 @@ def results_table(console: Console, summary: Mapping[str, Any], record: RunRecor
     if table.row_count:
         console.print(table)
     for scenario, run in sorted(performance.items(), key=str):
+        for reason in disturbed(run["metrics"]) or ():
+            text = f"! {scenario} was measured on a machine that was not quiet: {reason}"
+            console.print(Text(text, style="yellow"), soft_wrap=True)
         if of := run.get("measured_in"):
             text = f"* {scenario} was not measured in this run: taken over from {of}"
             console.print(Text(text, style="yellow"), soft_wrap=True)
@@ -210,6 +214,7 @@ def _cells(run: Mapping[str, Any] | None, score: Mapping[str, Any] | None) -> tu
     result, valid = "–", Text("–")
     if run:
         mark = " *" if run.get("measured_in") else ""
+        mark += " !" if disturbed(run["metrics"]) else ""
         result = figure(run["metrics"].get("metric") or {}) + mark
         valid = Text("VALID", style="green") if run["valid"] else Text("INVALID", style="red")
     if score is None:

@@ -206,6 +206,7 @@ def _flat_row(run: RunResults, row: Row) -> dict[str, Any]:
         "loadgen_valid": row.valid,
         "rules_missed": " ".join(each.rule for each in row.missed),
         "measured_in": row.measured_in,
+        "disturbed": None if row.disturbed is None else "; ".join(row.disturbed),
         "compliance": " ".join(f"{each.test}:{each.verdict}" for each in row.compliance),
         "accuracy_metric": score.metric if score else None,
         "accuracy": score.value if score else None,

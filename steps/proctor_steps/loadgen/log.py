@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from proctor_steps.loadgen.quiet import Machine, Probes
 from proctor_steps.loadgen.scan import Scan, scan
 from proctor_steps.rounds import LoadgenScenario
 from proctor_steps.stage import DataError
@@ -90,6 +91,16 @@ class Percentile(_Record):
     value_ns: float
 
 
+class Disturbed(_Record):
+    """A run that does not count, as the machine was disturbed. ``logs``: where they are kept."""
+
+    logs: str
+    valid: bool | None
+    metric: Metric | None
+    duration_s: float
+    disturbed: tuple[str, ...]
+
+
 class LoadgenRun(_Record):
     """One run, as its logs tell it.
 
@@ -99,6 +110,12 @@ class LoadgenRun(_Record):
     ``test``: the compliance test that this is a run of, empty for a plain run.
     ``sut``: the system under test and its settings, as it
     described itself.
+
+    ``disturbed``: why the machine was not quiet, in words; empty where it was, ``None`` where
+    nobody looked (accuracy runs, short ones). The orchestrator adds what it alone can see: other
+    containers that ran beside an exclusive step. ``machine``, ``probe``: what the words were
+    found by (:mod:`quiet`). ``left_out``: runs of this step before this one, which was made
+    because they were disturbed.
     """
 
     benchmark: str
@@ -120,6 +137,10 @@ class LoadgenRun(_Record):
     loadgen_version: str
     errors: tuple[str, ...]
     sut: dict[str, JsonValue] = Field(default_factory=dict)
+    disturbed: tuple[str, ...] | None = None
+    machine: Machine | None = None
+    probe: Probes | None = None
+    left_out: tuple[Disturbed, ...] = ()
 
 
 @dataclass(frozen=True)

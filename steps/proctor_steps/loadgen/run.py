@@ -1,134 +1,34 @@
-"""The stage ``loadgen run``: one LoadGen run, and what its logs say of it."""
+"""The stage ``loadgen run``: a LoadGen run on a quiet machine, and what its logs say of it."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import JsonValue
 
-from proctor_steps import benchmarks, rounds, trouble
-from proctor_steps.benchmarks import BenchmarkName
+from proctor_steps import benchmarks
 from proctor_steps.compliance import load
-from proctor_steps.compliance.audit import TestName
-from proctor_steps.loadgen import limits, rules, tuning, watch
-from proctor_steps.loadgen.child import Job, Outcome
-from proctor_steps.loadgen.log import LoadgenRun, Mode
-from proctor_steps.loadgen.pulse import Beat, Phase, Pulse
-from proctor_steps.rounds import LoadgenScenario
-from proctor_steps.stage import BY_HAND, DataError, Stage, StageParams, StepError, StepIO
-from proctor_steps.sut.base import BackendName
-from proctor_steps.sut.endpoint_backend import Service
+from proctor_steps.loadgen import quiet, tuning
+from proctor_steps.loadgen.log import Disturbed, LoadgenRun
+from proctor_steps.loadgen.once import Params, once
+from proctor_steps.stage import Stage, StepError, StepIO
 
-_TRACE = "mlperf_log_trace.json"
 # A second run is made only if the deadline leaves room for so many times its length.
 _ROOM = 1.5
 _FASTER = 1.25
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-class Measured(StageParams):
-    """What is measured, and how: parameters of every stage that runs LoadGen."""
-
-    benchmark: BenchmarkName = Field(description="the benchmark: yolo or digits")
-    backend: BackendName | None = Field(
-        default=None, description="sut local: onnxruntime, openvino or torch"
-    )
-    scenario: LoadgenScenario = Field(description="SingleStream, MultiStream, Server or Offline")
-    round: str = Field(default="v6.1", description="MLPerf round whose rules are checked")
-    performance_seconds: float = Field(
-        default=600, gt=0, description="least duration of a performance run; the round asks for 600"
-    )
-    threads: int = Field(default=0, ge=0, description="threads in all; 0: one per usable CPU")
-    workers: int | None = Field(
-        default=None, ge=0, description="inferences at a time; default: what suits the scenario"
-    )
-    batch: int = Field(
-        default=0,
-        ge=0,
-        description="samples per inference; 0: the model's own, or what suits the scenario",
-    )
-    server_target_latency_ms: float | None = Field(
-        default=None, gt=0, description="Server: the latency bound; default: the round's, or 100"
-    )
-    min_query_count: int = Field(
-        default=0,
-        ge=0,
-        description="least queries (Offline: samples); 0: the round's. Fewer miss a rule",
-    )
-    stall_seconds: float = Field(
-        default=300, gt=0, description="stop the run when nothing has moved for so long"
-    )
-    sut: Literal["local", "endpoint"] = Field(
-        default="local", description="where the model runs: in this step, or behind a service"
-    )
-    service: str = Field(default="", description="endpoint: which service; default: the only one")
-    model: str = Field(default="model", description="endpoint: the model's name at the server")
-    connect_seconds: float = Field(
-        default=5, gt=0, description="endpoint: longest wait for a connection"
-    )
-    timeout_seconds: float = Field(
-        default=30, gt=0, description="endpoint: longest wait for an answer, all tries together"
-    )
-    retries: int = Field(
-        default=3,
-        ge=0,
-        description="endpoint: how often a query is sent again where the connection was refused "
-        "or lost, or the server had no room (503)",
-    )
-
-
-class Params(Measured):
-    """Parameters of the stage."""
-
-    mode: Mode = Field(description="accuracy or performance")
-    test: TestName | Literal[""] = Field(
-        default="", description="the compliance test to run, for example TEST01 (mode performance)"
-    )
-    target_qps: float | None = Field(
-        default=None,
-        gt=0,
-        description="Offline, Server: samples per second; default: tuned, or calibrated",
-    )
-    expected_latency_ms: float | None = Field(
-        default=None,
-        gt=0,
-        description="SingleStream, MultiStream: per query; default: tuned, or calibrated",
-    )
-
-    @model_validator(mode="after")
-    def _tests_measure(self) -> Params:
-        if self.test and self.mode != "performance":
-            raise ValueError(f"{self.test} is a run in performance mode; write mode: performance")
-        return self
+# In the output `logs`: those of runs that do not count, as the machine was disturbed.
+DISTURBED = "disturbed"
 
 
 def run(params: Params, io: StepIO) -> None:
-    """Run LoadGen in a process of its own, judge its logs."""
+    """Run LoadGen in a process of its own, judge its logs and the machine."""
     began = time.monotonic()
     logs = io.output("logs")
     if any(logs.iterdir()):
         raise StepError(f"the output folder {logs} is not empty; old logs must not count as new")
-    settled = _tuned(_loaded(params, io), io)
-    judged = once(settled, io, logs, began)
-    better = _better(params, judged)
-    left = began + io.contract.deadline_seconds - time.monotonic()
-    if better and left > _ROOM * (params.performance_seconds + time.monotonic() - began):
-        io.find(
-            "calibrated_again",
-            "info",
-            "the system was much faster than was expected of it, so that LoadGen ran out of "
-            f"queries; the run was made again with {better}",
-            _place(params.scenario, params.mode, params.test),
-        )
-        for old in logs.iterdir():
-            old.unlink()
-        judged = once(settled.model_copy(update=better), io, logs, began)
+    judged = _on_a_quiet_machine(_tuned(_loaded(params, io), io), io, logs, began)
     (logs / "run.json").write_text(judged.model_dump_json(indent=1) + "\n", encoding="utf-8")
     # Under another key: the run of a test is no result, and must not be taken for one.
     io.metrics["compliance_run" if params.test else "loadgen"] = judged.model_dump(mode="json")
@@ -138,6 +38,99 @@ def run(params: Params, io: StepIO) -> None:
         for difference in tuning.differences(folder, judged.sut):
             text = f"the tuning is of a system set up otherwise: {difference}"
             io.find("tuned_otherwise", "warning", text, where)
+
+
+def _on_a_quiet_machine(params: Params, io: StepIO, logs: Path, began: float) -> LoadgenRun:
+    """The first run that nothing disturbed, or the last that parameters and deadline allow.
+
+    The logs of those before it are kept in ``disturbed/1`` and so on.
+    """
+    left_out: list[Disturbed] = []
+    while True:
+        start = time.monotonic()
+        judged = _calibrated(params, io, logs, began)
+        took = time.monotonic() - start
+        if not judged.disturbed or len(left_out) == params.disturbed_repeats:
+            break
+        left = began + io.contract.deadline_seconds - time.monotonic()
+        if left < _ROOM * took:
+            io.find(
+                "disturbed_not_repeated",
+                "warning",
+                f"the machine was not quiet, and the deadline of the step leaves {left:.0f} s for "
+                f"another run, which takes {took:.0f} s and some room; give the step a longer "
+                "deadline",
+                _place(params.scenario, params.mode, params.test),
+            )
+            break
+        left_out.append(_set_aside(judged, logs, len(left_out) + 1))
+        io.say(
+            f"the machine was not quiet: {'; '.join(judged.disturbed)}; the run is made again "
+            f"({len(left_out)} of at most {params.disturbed_repeats} times)"
+        )
+    return judged.model_copy(update={"left_out": tuple(left_out)})
+
+
+def _set_aside(judged: LoadgenRun, logs: Path, number: int) -> Disturbed:
+    """Move the logs of a disturbed run out of the way, with what was found of it."""
+    folder = logs / DISTURBED / str(number)
+    folder.mkdir(parents=True)
+    for path in [path for path in logs.iterdir() if path.is_file()]:
+        path.rename(folder / path.name)
+    (folder / "run.json").write_text(judged.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return Disturbed(
+        logs=f"{DISTURBED}/{number}",
+        valid=judged.valid,
+        metric=judged.metric,
+        duration_s=judged.duration_s,
+        disturbed=judged.disturbed or (),
+    )
+
+
+def _calibrated(params: Params, io: StepIO, logs: Path, began: float) -> LoadgenRun:
+    """A run; made again where too little had been expected of the system."""
+    start = time.monotonic()
+    judged = _watched(params, io, logs, began)
+    better = _better(params, judged)
+    left = began + io.contract.deadline_seconds - time.monotonic()
+    if not better or left < _ROOM * (params.performance_seconds + time.monotonic() - start):
+        return judged
+    io.find(
+        "calibrated_again",
+        "info",
+        "the system was much faster than was expected of it, so that LoadGen ran out of "
+        f"queries; the run was made again with {better}",
+        _place(params.scenario, params.mode, params.test),
+    )
+    for old in [path for path in logs.iterdir() if path.is_file()]:
+        old.unlink()
+    return _watched(params.model_copy(update=better), io, logs, began)
+
+
+def _watched(params: Params, io: StepIO, logs: Path, began: float) -> LoadgenRun:
+    """A run, with the machine looked at around it where that is wanted."""
+    if not params.watched:
+        return once(params, io, logs, began)
+    usable = len(os.sched_getaffinity(0))
+    lookout = quiet.Lookout(
+        params.performance_seconds,
+        min(params.threads or usable, usable),
+        foreign="the system under test is a service, whose share cannot be told from others'"
+        if params.sut == "endpoint"
+        else "",
+    )
+    io.progress(0, note="looking whether the machine is quiet")
+    lookout.before()
+    judged = once(params, io, logs, began, lookout.during)
+    io.progress(0, note="looking whether the machine was quiet")
+    machine, probes = lookout.after()
+    return judged.model_copy(
+        update={
+            "disturbed": quiet.disturbed(machine, probes),
+            "machine": machine,
+            "probe": probes,
+        }
+    )
 
 
 def _loaded(params: Params, io: StepIO) -> Params:
@@ -159,44 +152,6 @@ def _tuned(params: Params, io: StepIO) -> Params:
     return params.model_copy(update=taken)
 
 
-def once(params: Params, io: StepIO, logs: Path, began: float) -> LoadgenRun:
-    """One LoadGen run in a process of its own, judged by its logs.
-
-    Args:
-        logs: an empty folder.
-        began: when the step began (``time.monotonic``); its deadline counts from there.
-
-    Raises:
-        DataError, StepError: there are no logs of a finished run.
-    """
-    with tempfile.TemporaryDirectory(prefix="loadgen-") as folder:
-        outcome = _run_process(params, io, Path(folder), logs, began)
-    io.versions.update(outcome.versions)
-    trace = logs / _TRACE
-    if trace.is_file() and trace.stat().st_size == 0:
-        trace.unlink()
-    sut = outcome.sut | {"limits": asdict(limits.read())}
-    if io.contract.image:
-        sut["image"] = io.contract.image
-    judged = _judge(params, logs, sut)
-    if (judged.scenario, judged.mode) != (params.scenario, params.mode):
-        raise StepError(f"LoadGen ran {judged.scenario} {judged.mode}, not what was asked for")
-    return judged
-
-
-def _judge(params: Params, logs: Path, sut: dict[str, JsonValue]) -> LoadgenRun:
-    """LoadGen does not say when it could not write: its logs are cut off, and the disk is full."""
-    try:
-        return rules.judge(logs, rounds.load(params.round), params.benchmark, sut, params.test)
-    except DataError as error:
-        if not trouble.is_full(logs):
-            raise
-        raise StepError(
-            f"No space left on device; make room there, and start again: LoadGen's logs in {logs} "
-            f"are not whole ({error})"
-        ) from error
-
-
 def _better(params: Params, judged: LoadgenRun) -> dict[str, float]:
     """What to expect instead, when a run ended early because too little was expected of the system.
 
@@ -210,74 +165,6 @@ def _better(params: Params, judged: LoadgenRun) -> dict[str, float]:
     if params.scenario.endswith("Stream") and params.expected_latency_ms is None:
         return {"expected_latency_ms": judged.latency_ns["min"] / 1e6 / _FASTER}
     return {}
-
-
-def _run_process(params: Params, io: StepIO, folder: Path, logs: Path, began: float) -> Outcome:
-    job = _job(params, io, folder, logs)
-    path = folder / "job.json"
-    path.write_text(job.model_dump_json(), encoding="utf-8")
-    pulse = Pulse(job.pulse)
-    limit = io.contract.deadline_seconds
-    # Before the orchestrator's own deadline, so that the step can still say what happened.
-    deadline = began + limit - min(10.0, 0.1 * limit)
-    status = watch.supervise(
-        path,
-        pulse,
-        stall_s=params.stall_seconds,
-        deadline=deadline,
-        tell=lambda beat, phase, seconds: _progress(params, io, beat, phase, seconds),
-    )
-    if not job.outcome.is_file():
-        raise StepError(watch.died(status))
-    outcome = Outcome.model_validate_json(job.outcome.read_bytes())
-    if outcome.status == "data_error":
-        raise DataError(outcome.message)
-    if outcome.status == "step_error":
-        raise StepError(outcome.message)
-    return outcome
-
-
-def _job(params: Params, io: StepIO, folder: Path, logs: Path) -> Job:
-    given = params.model_dump(include=set(Job.model_fields) - {"model", "threads"})
-    remote = params.sut == "endpoint"
-    if remote == (params.backend is not None):
-        wanted = "takes no backend: its server has one" if remote else "wants a backend"
-        raise StepError(f"parameters of {STAGE.name!r} do not fit: sut: {params.sut} {wanted}")
-    return Job(
-        **given,
-        endpoint=_service(params, io) if remote else None,
-        threads=params.threads or len(os.sched_getaffinity(0)),
-        dataset=io.input("dataset"),
-        model=Path(params.model) if remote else io.input("model"),
-        logs=logs,
-        pulse=folder / "pulse",
-        outcome=folder / "outcome.json",
-        parent=os.getpid(),
-    )
-
-
-def _service(params: Params, io: StepIO) -> Service:
-    """The service that the contract has, or that the parameters choose among several."""
-    known = io.contract.services
-    name = params.service or (next(iter(known)) if len(known) == 1 else "")
-    if name not in known:
-        wanted = f"the service {params.service!r}" if params.service else "a service"
-        there = ", ".join(known) or "none"
-        raise StepError(
-            f"sut: endpoint wants {wanted}; this step has: {there}. Name it in the step's "
-            "`services`, and by the parameter `service` where there are several"
-        )
-    url = known[name]
-    near = io.contract.pipeline != BY_HAND or urlsplit(url).hostname in _LOOPBACK
-    given = params.model_dump(include=set(Service.model_fields))
-    return Service(**given, name=name, url=url, same_host=near)
-
-
-def _progress(params: Params, io: StepIO, beat: Beat, phase: str, seconds: float) -> None:
-    note = phase
-    if beat.phase is Phase.RUNNING and params.mode == "performance":
-        note = f"running, {seconds:.0f} s of at least {params.performance_seconds:g} s"
-    io.progress(beat.done, beat.total, "samples", note)
 
 
 def _tell(io: StepIO, run_: LoadgenRun) -> None:
@@ -294,6 +181,11 @@ def _tell(io: StepIO, run_: LoadgenRun) -> None:
             io.find(rule.rule, "warning", text, where)
     for error in run_.errors:
         io.find("loadgen_error", "error", error, where)
+    for left_out in run_.left_out:
+        text = f"the run in {left_out.logs} does not count, as the machine was not quiet: "
+        io.find("disturbed_run_left_out", "info", text + "; ".join(left_out.disturbed), where)
+    for reason in run_.disturbed or ():
+        io.find("disturbed", "warning", f"the machine was not quiet: {reason}", where)
     given = run_.sut["limits"]
     if isinstance(given, dict) and isinstance(given["cpu_quota"], float):
         io.find(
@@ -344,6 +236,9 @@ STAGE = Stage(
         "(optional): the test is given the same load",
         "tuning": "output of loadgen tune (optional)",
     },
-    outputs={"logs": "LoadGen's logs, user.conf, audit.config of a test, run.json, latencies.npy"},
+    outputs={
+        "logs": "LoadGen's logs, user.conf, audit.config of a test, run.json, latencies.npy; those "
+        "of runs that do not count in disturbed/1, disturbed/2, ..."
+    },
     services="sut endpoint: the server that has the model, for example sut=http://127.0.0.1:8000",
 )

@@ -18,7 +18,7 @@ from pydantic import Field, JsonValue
 
 from proctor_steps import benchmarks, rounds
 from proctor_steps.loadgen import late, log, settings, tuning
-from proctor_steps.loadgen import run as single
+from proctor_steps.loadgen import once as single
 from proctor_steps.loadgen.log import LoadgenRun
 from proctor_steps.loadgen.probe import Goal, Seen, shortest
 from proctor_steps.loadgen.search import Budget, OutOfTime, Search, noise

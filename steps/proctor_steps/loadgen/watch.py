@@ -33,6 +33,7 @@ def supervise(
     stall_s: float,
     deadline: float,
     tell: Callable[[Beat, str, float], None],
+    observe: Callable[[int, Phase], None] = lambda child, phase: None,
 ) -> int:
     """Run the job's process to its end; its exit status (negative: killed by that signal).
 
@@ -40,18 +41,26 @@ def supervise(
         stall_s: kill it when nothing has moved for so long.
         deadline: kill it at this time (``time.monotonic``).
         tell: called with each reading, the phase in words and the seconds in this phase.
+        observe: called with the process's id and its phase as often, and with 0 after its end.
 
     Raises:
         StepError: it was killed for one of these reasons.
     """
     command = [sys.executable, "-m", "proctor_steps.loadgen.child", str(job)]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def told(beat: Beat, words: str, seconds: float) -> None:
+        tell(beat, words, seconds)
+        observe(process.pid, beat.phase)
+
     try:
-        return _watch(process, pulse, stall_s, deadline, tell)
+        status = _watch(process, pulse, stall_s, deadline, told)
     finally:
         if process.poll() is None:
             process.kill()
         process.wait()
+    observe(0, pulse.read().phase)
+    return status
 
 
 def _watch(

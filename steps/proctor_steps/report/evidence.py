@@ -54,8 +54,16 @@ class Settings(Read):
     effective: dict[str, JsonValue] = Field(default_factory=dict)
 
 
+class LeftOut(Read):
+    """A run that was made again, as the machine was disturbed; its figure does not count."""
+
+    logs: str = ""
+    metric: Metric | None = None
+    disturbed: tuple[str, ...] = ()
+
+
 class Run(Read):
-    """One LoadGen run (``run.json``)."""
+    """One LoadGen run (``run.json``). ``disturbed``: ``None`` where nobody looked."""
 
     scenario: str
     benchmark: str = ""
@@ -75,6 +83,8 @@ class Run(Read):
     loadgen_version: str = ""
     sut: dict[str, JsonValue] = Field(default_factory=dict)
     errors: tuple[JsonValue, ...] = ()
+    disturbed: tuple[str, ...] | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class ClassScore(Read):

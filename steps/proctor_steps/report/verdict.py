@@ -146,6 +146,7 @@ def _findings(found: Evidence, rules: BenchmarkRules | None) -> Iterable[Finding
             yield _finding("measured_in_another_run", text, scenario, "info")
         if run is not None:
             yield from _run_findings(scenario, run)
+            yield from _machine_findings(scenario, run)
         elif found.performance:
             yield _finding("performance_run", "no performance run of this scenario", scenario)
         if scenario in found.accuracy_runs:
@@ -218,6 +219,16 @@ def _run_findings(scenario: str, run: Run) -> Iterable[Finding]:
         yield _finding("official", "the run misses a rule that it does not name", scenario)
     for error in run.errors if "loadgen_errors" not in named else ():
         yield _finding("loadgen_errors", str(error), scenario)
+
+
+def _machine_findings(scenario: str, run: Run) -> Iterable[Finding]:
+    """No rule of MLPerf: a disturbed run is no invalid one, but worth measuring again."""
+    for left_out in run.left_out:
+        text = f"an earlier run does not count ({left_out.logs} of its logs), as the machine was "
+        text += f"not quiet: {'; '.join(left_out.disturbed)}"
+        yield _finding("disturbed_run_left_out", text, scenario, "info")
+    for reason in run.disturbed or ():
+        yield _finding("disturbed", f"the machine was not quiet: {reason}", scenario, "info")
 
 
 def _accuracy_run_findings(scenario: str, run: Run, told: set[str]) -> Iterable[Finding]:

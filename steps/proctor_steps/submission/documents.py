@@ -81,6 +81,7 @@ def _figures(scenario: str, found: Evidence, power: str) -> list[str]:
         ("LoadGen", loadgen if run.valid is not None else "no verdict"),
         ("Result", _metric(run.metric)),
         *([("Measured in", f"{earlier}; taken over from there")] if earlier else []),
+        *([("Machine", f"not quiet: {'; '.join(run.disturbed)}")] if run.disturbed else []),
         ("Queries", f"{run.queries:,}" if run.queries is not None else "unknown"),
         ("Duration", f"{run.duration_s:.1f} s" if run.duration_s is not None else "unknown"),
         (score.metric, verdict.percent(score.value)),

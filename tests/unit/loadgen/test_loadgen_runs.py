@@ -303,16 +303,16 @@ def test_a_run_that_ended_early_is_made_again(
     dataset: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a calibration while the machine was busy: far too little was expected."""
-    from proctor_steps.loadgen import run as stage
+    from proctor_steps.loadgen import once
 
-    real, rates = stage._job, []
+    real, rates = once._job, []
 
     def misled(params: Any, *rest: Any) -> Any:
         rates.append(params.target_qps)
         low = {"target_qps": 20.0} if params.target_qps is None else {}
         return real(params, *rest).model_copy(update=low)
 
-    monkeypatch.setattr(stage, "_job", misled)
+    monkeypatch.setattr(once, "_job", misled)
     ran = loadgen_run(
         tmp_path, dataset, model, scenario="Offline", mode="performance", performance_seconds=0.5
     )
