@@ -17,6 +17,7 @@ BENCHMARKS = {
     "compile": 7,
     "chain": 5,
     "quiet": 1,
+    "marks": 24,
     "disturbance": 10,
     "drift": 0,
     "endpoint": 5,
