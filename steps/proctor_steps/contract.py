@@ -149,8 +149,9 @@ class Result(Model):
     """``result.json``.
 
     ``metrics`` holds JSON figures. Two keys have a meaning for the orchestrator's summary:
-    ``loadgen`` (a LoadGen run as data: scenario, mode, valid, ...) and ``accuracy`` (metric,
-    value, samples).
+    ``loadgen`` (a LoadGen run as data: scenario, mode, valid, ..., and ``disturbed``: why the
+    machine was not quiet, a list of texts; absent or ``null`` where nobody looked) and ``accuracy``
+    (metric, value, samples).
     """
 
     format: Literal["proctor.result/1"] = "proctor.result/1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -18,6 +19,9 @@ from proctor_steps.stage import Stage, StepError, StepIO
 # A second run is made only if the deadline leaves room for so many times its length.
 _ROOM = 1.5
 _FASTER = 1.25
+# Of the deadline, what may be spent on waiting for a quiet moment.
+_WAIT = 0.05
+_SERVICE = "the system under test is a service, whose share cannot be told from others'"
 # In the output `logs`: those of runs that do not count, as the machine was disturbed.
 DISTURBED = "disturbed"
 
@@ -112,12 +116,12 @@ def _watched(params: Params, io: StepIO, logs: Path, began: float) -> LoadgenRun
     if not params.watched:
         return once(params, io, logs, began)
     usable = len(os.sched_getaffinity(0))
+    wait = min(quiet.QUIET.wait, _WAIT * io.contract.deadline_seconds)
     lookout = quiet.Lookout(
         params.performance_seconds,
         min(params.threads or usable, usable),
-        foreign="the system under test is a service, whose share cannot be told from others'"
-        if params.sut == "endpoint"
-        else "",
+        foreign=_SERVICE if params.sut == "endpoint" else "",
+        limits=replace(quiet.QUIET, wait=wait),
     )
     io.progress(0, note="looking whether the machine is quiet")
     lookout.before()
