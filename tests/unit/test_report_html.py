@@ -161,7 +161,7 @@ def test_a_disturbed_machine_is_shown_and_is_no_rule(kit: Kit) -> None:
     assert "disturbed/1 of its logs" in text
     assert summary["verdict"]["valid"] is True
     found = {f["rule"]: f for f in summary["findings"] if f["where"] == "Offline"}
-    assert found["disturbed"]["severity"] == found["disturbed_run_left_out"]["severity"] == "info"
+    assert found["disturbed"]["severity"] == found["run_left_out"]["severity"] == "info"
     assert summary["results"][-1]["disturbed"] == [reason]
 
 

@@ -187,7 +187,7 @@ def _tell(io: StepIO, run_: LoadgenRun) -> None:
         io.find("loadgen_error", "error", error, where)
     for left_out in run_.left_out:
         text = f"the run in {left_out.logs} does not count, as the machine was not quiet: "
-        io.find("disturbed_run_left_out", "info", text + "; ".join(left_out.disturbed), where)
+        io.find("run_left_out", "info", text + "; ".join(left_out.disturbed), where)
     for reason in run_.disturbed or ():
         io.find("disturbed", "warning", f"the machine was not quiet: {reason}", where)
     given = run_.sut["limits"]

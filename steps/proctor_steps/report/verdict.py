@@ -226,7 +226,7 @@ def _machine_findings(scenario: str, run: Run) -> Iterable[Finding]:
     for left_out in run.left_out:
         text = f"an earlier run does not count ({left_out.logs} of its logs), as the machine was "
         text += f"not quiet: {'; '.join(left_out.disturbed)}"
-        yield _finding("disturbed_run_left_out", text, scenario, "info")
+        yield _finding("run_left_out", text, scenario, "info")
     for reason in run.disturbed or ():
         yield _finding("disturbed", f"the machine was not quiet: {reason}", scenario, "info")
 
