@@ -12,8 +12,6 @@ from proctor.spec.model import Pipeline, Step
 
 def refused(pipeline: Pipeline) -> Iterator[Problem]:
     """One problem for each use of something that does not work yet."""
-    if pipeline.schedule:
-        yield _not_yet(pipeline, ("schedule",))
     for number, step in enumerate(pipeline.steps):
         yield from _step(pipeline, ("steps", number), step)
     yield from shared.problems(pipeline)
@@ -24,9 +22,3 @@ def _step(pipeline: Pipeline, path: DataPath, step: Step) -> Iterator[Problem]:
         at = pipeline.where(*path, "runs_on")
         message = f"there is no host or queue {step.runs_on!r}: steps run on this machine only"
         yield Problem(at, message, "write 'local' or leave it out")
-
-
-def _not_yet(pipeline: Pipeline, path: DataPath, subject: str = "") -> Problem:
-    subject = subject or f"{str(path[-1])!r} does"
-    message = f"{subject} not work yet: this version can check it, but not run it"
-    return Problem(pipeline.where_key(*path), message, "remove it for now")

@@ -14,6 +14,7 @@ from proctor.spec import (
     check_mounts,
     check_params,
     check_reviews,
+    check_schedule,
     check_services,
     check_subjects,
     check_submission,
@@ -269,4 +270,5 @@ RULES = (
     check_params.matrices,
     check_submission.submission,
     check_params.purpose,
+    check_schedule.schedule,
 )

@@ -28,7 +28,9 @@ _WANTED = {
     "tuple_type": "a list",
     "list_type": "a list",
 }
-_TEXT_OR_LIST = {"command", "after", "target", "else", "services", "send_back_to", "scenarios"}
+_TEXT_OR_LIST = {
+    *("command", "after", "target", "else", "services", "send_back_to", "scenarios", "assets"),
+}
 _LIMITS = {
     "greater_than_equal": ("at least", "ge"),
     "greater_than": ("over", "gt"),
@@ -124,6 +126,7 @@ _PLACES = {
     "OutputSpec": "an output",
     "Service": "a service",
     "Submission": "a submission",
+    "Schedule": "a schedule",
     "Next": "next",
 }
 

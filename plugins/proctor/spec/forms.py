@@ -124,6 +124,11 @@ def fan_in_form(value: Any) -> Any:
     return {"policy": value} if isinstance(value, str) else value
 
 
+def schedule_form(value: Any) -> Any:
+    """Text is the cron of a schedule that says nothing else."""
+    return {"cron": value} if isinstance(value, str) else value
+
+
 def on_reject_form(value: Any) -> Any:
     """``fail`` as an empty mapping; ``{rework: step}`` stays as it is."""
     if value == "fail":

@@ -122,6 +122,9 @@ def _set_aside(data: dict[str, Any], loc: DataPath, broken: Broken) -> None:
     elif loc[0] == "params" and len(loc) > 1 and isinstance(data.get("params"), dict):
         broken.params.add(str(loc[1]))
         data["params"][str(loc[1])] = {"type": "string"}
+    elif loc[0] == "schedule" and len(loc) > 1 and isinstance(data.get("schedule"), dict):
+        broken.top.add("schedule")
+        data["schedule"].pop(str(loc[1]), None)
     else:
         broken.top.add(str(loc[0]))
         data.pop(str(loc[0]), None)

@@ -35,6 +35,7 @@ from proctor.spec.forms import (
     next_form,
     on_reject_form,
     output_form,
+    schedule_form,
     source_form,
 )
 from proctor_steps.contract import Purpose
@@ -324,6 +325,25 @@ class Submission(SpecModel):
     infer: dict[str, Text] = Field(default_factory=dict)
 
 
+class Schedule(SpecModel):
+    """When a pipeline starts by itself: at a time (``cron``), when a source changes, or both.
+
+    ``assets``: parameters of type uri, or steps with a parameter ``uri``, whose sources are looked
+    at ``every`` so often. ``params``: what such a run is given. ``catch_up``: every tick that was
+    missed is run, not the last one alone.
+    """
+
+    cron: Text = ""
+    timezone: Text = "UTC"
+    assets: Names = ()
+    every: Duration = 300.0
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    catch_up: Flag = False
+
+
+ScheduleForm = Annotated[Schedule, BeforeValidator(schedule_form), Or(TEXT)]
+
+
 class Step(SpecModel):
     """One step: a container, an approval, a review, or MedPerf's dummy."""
 
@@ -398,7 +418,7 @@ class Pipeline(SpecModel):
     submission: Submission | None = None
     steps: tuple[Step, ...] = Field(min_length=1)
     services: dict[str, Service] = Field(default_factory=dict)
-    schedule: Text = ""
+    schedule: ScheduleForm | None = None
     conditions: tuple[Condition, ...] = ()
     partition_def: Partition | None = None
     per_subject_def: Partition | None = None

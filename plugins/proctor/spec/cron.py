@@ -1,0 +1,60 @@
+"""The five fields of cron: whether they say a time, and when it comes next.
+
+croniter reads them, as Airflow does; what it knows beyond five fields (seconds, years, names such
+as ``@daily``) is refused, as other programs read that differently.
+"""
+
+from __future__ import annotations
+
+import zoneinfo
+from datetime import UTC, datetime
+
+from croniter import CroniterBadDateError, CroniterError, croniter
+
+from proctor.spec.errors import did_you_mean
+
+FIELDS = ("minute", "hour", "day of the month", "month", "day of the week")
+_REMEDY = "write minute, hour, day, month and day of the week, as in '30 3 * * 1'"
+_LONGEST = 200
+_SOME_DAY = datetime(2024, 1, 1)
+
+
+def cron_problem(text: str) -> tuple[str, str] | None:
+    """What is wrong with a cron text, and what to do; ``None`` where nothing is."""
+    fields = text[: _LONGEST + 1].split()
+    if len(text) > _LONGEST or len(fields) != len(FIELDS):
+        return f"cron has five fields, {text[:60]!r} has {len(fields)}", _REMEDY
+    for number, (field, name) in enumerate(zip(fields, FIELDS, strict=True)):
+        alone = ["*"] * len(FIELDS)
+        alone[number] = field
+        # croniter puts a random or hashed value for R and H: another one each time it is asked.
+        if field[0] in "HhRr" or not croniter.is_valid(" ".join(alone)):
+            return f"{field!r} is no {name}", _REMEDY
+    try:
+        croniter(text, _SOME_DAY).get_next(datetime)
+    except CroniterBadDateError:
+        return f"{text!r} never comes", "there is no such day"
+    except CroniterError as error:
+        return f"{text!r} cannot be used: {error}", _REMEDY
+    return None
+
+
+def zone_problem(name: str) -> tuple[str, str] | None:
+    """What is wrong with a time zone's name, and what to do; ``None`` where nothing is."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        hint = did_you_mean(name, zoneinfo.available_timezones())
+        hint = hint if hint.startswith("did") else "write it as in Europe/Zurich"
+        return f"{name[:60]!r} is no time zone", hint
+    return None
+
+
+def next_tick(cron: str, timezone: str, after: datetime) -> datetime:
+    """The first time after another, in UTC, that a checked cron text says.
+
+    It is looked for on the wall clock of the zone, as Airflow does it.
+    """
+    zone = zoneinfo.ZoneInfo(timezone)
+    found = croniter(cron, after.astimezone(zone).replace(tzinfo=None)).get_next(datetime)
+    return datetime.fromisoformat(found.isoformat()).replace(tzinfo=zone).astimezone(UTC)
