@@ -15,6 +15,7 @@ from proctor.site.commands import HomeOption, register
 from proctor.site.coordinator_commands import register as register_coordinator
 from proctor.site.provenance_commands import register as register_provenance
 from proctor.site.run_commands import register as register_runs
+from proctor.site.schedule_commands import register as register_schedules
 from proctor.site.site_commands import register as register_site
 from proctor.site.user_commands import register as register_users
 from proctor_steps.cli import policy_app, rounds_app, submission_app
@@ -38,6 +39,7 @@ register(app)
 register_runs(app)
 register_provenance(app)
 register_baselines(app)
+register_schedules(app)
 register_site(app)
 register_coordinator(app)
 register_users(app)

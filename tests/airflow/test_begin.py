@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from proctor.airflow.begin import BeginOperator
+from proctor.airflow.schedule import Starts
 from proctor.plan.model import Input, Plan, PlanStep
 from proctor.site import mounts
 from proctor.site.home import HOME_VARIABLE, Home
@@ -28,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 def begin(run: str) -> None:
-    operator = BeginOperator(task_id="begin", plan=PLAN)
+    operator = BeginOperator(task_id="begin", plan=PLAN, starts=Starts())
     operator.execute({"dag_run": SimpleNamespace(run_id=run, conf={})})
 
 

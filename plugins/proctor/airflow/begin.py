@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
 from proctor.airflow import instance
 from proctor.airflow.faults import faults_told
 from proctor.airflow.reuse import wish_of
+from proctor.airflow.schedule import Starts, started_by
 from proctor.plan.model import Plan, whole_run
 from proctor.plan.params import ParamErrors, check_params
 from proctor.records.approvals import SigningKey
@@ -30,9 +33,10 @@ class BeginOperator(BaseOperator):
 
     ui_color = "#f4f4f4"
 
-    def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
+    def __init__(self, *, plan: Plan, starts: Starts, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan = plan
+        self.starts = starts
 
     def execute(self, context: Any) -> None:
         """Check the parameters, keep the plan, write the header."""
@@ -49,9 +53,10 @@ class BeginOperator(BaseOperator):
             message = f"the run id has {len(run)} characters; with subjects it may have "
             raise AirflowFailException(f"{message}{LONGEST_RUN_ID}, as their runs begin with it")
         record = home.records.run(self.plan.pipeline, run)
-        conf = context["dag_run"].conf or {}
-        # The trigger form sends null for a field that was left empty.
-        given = {name: value for name, value in conf.items() if value is not None}
+        started = started_by(context["dag_run"])
+        if started["by"] == "clock" and self.starts.ticks and not record.exists():
+            self._leave_out_older(self.starts.ticks, started["tick"])
+        given = self._given(context["dag_run"].conf or {}, started["by"])
         try:
             params = check_params(self.plan, given)
         except ParamErrors as error:
@@ -77,6 +82,7 @@ class BeginOperator(BaseOperator):
             plan_digest=self.plan.digest,
             data={
                 "pipeline": self.plan.pipeline,
+                "started_by": started,
                 "given": given,
                 "params": params,
                 "mounts": {name: str(path) for name, path in bound.items()},
@@ -87,6 +93,27 @@ class BeginOperator(BaseOperator):
                 "public_key": SigningKey(home.path).public(),
             },
         )
+
+    def _given(self, conf: Mapping[str, Any], by: str) -> dict[str, Any]:
+        # The trigger form sends null for a field that was left empty.
+        given = {name: value for name, value in conf.items() if value is not None}
+        return given if by == "person" else {**self.starts.values, **given}
+
+    def _leave_out_older(self, ticks: tuple[str, str], tick: str) -> None:
+        """Of several ticks that are due, the last one alone is run.
+
+        Airflow starts the first one, too, as that was what it had noted before it went down, or
+        before a long run.
+        """
+        # croniter takes a while to load, which the tasks of other pipelines need not wait for.
+        from proctor.spec.cron import next_tick
+
+        later = next_tick(*ticks, datetime.fromisoformat(tick))
+        if later <= datetime.now(UTC):
+            self.log.info("left out: the tick of %s is due, too, and runs instead", later)
+            # Not a skip of its own, which lets steps run that may do without what was skipped.
+            tasks = sorted(set(self.dag.task_ids) - {self.task_id})
+            raise DownstreamTasksSkipped(tasks=tasks)  # type: ignore[no-untyped-call]
 
 
 def _spec(home: Home, pipeline: str) -> dict[str, Any]:

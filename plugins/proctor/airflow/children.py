@@ -61,6 +61,16 @@ def under_way() -> list[tuple[str, str]]:
     return [(str(dag), str(run)) for dag, run in _rows(query)]
 
 
+def measuring(pool: str, slots: int) -> bool:
+    """Whether a step is under way that has all slots of the host's pool to itself."""
+    query = """
+        SELECT 1 FROM task_instance
+        WHERE pool = %s AND pool_slots >= %s::int AND state IN ('queued', 'running', 'deferred')
+        LIMIT 1
+    """
+    return bool(_rows(query, pool, str(slots)))
+
+
 def left_alone() -> list[tuple[str, str]]:
     """DAG and run id of what goes on for a subject although the run it belongs to was given up."""
     if DATABASE_VARIABLE not in os.environ:

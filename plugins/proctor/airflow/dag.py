@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, BaseOperator, Param, TaskGroup, get_parsing_context
 from airflow.sdk.exceptions import AirflowFailException
+from pydantic import JsonValue
 
 from proctor.airflow import begin, instance, subjects
 from proctor.airflow.approval import ApprovalGate
@@ -16,19 +18,22 @@ from proctor.airflow.begin import BeginOperator
 from proctor.airflow.branching import DecisionOperator, JoinOperator
 from proctor.airflow.fan_out import SubjectsOperator
 from proctor.airflow.operator import StepOperator
+from proctor.airflow.schedule import Starts, starts_of
 from proctor.airflow.stop import StopOperator
 from proctor.airflow.subjects import MOST_SUBJECTS
 from proctor.plan import model
-from proctor.plan.compile import load_plan
+from proctor.plan.compile import compile
 from proctor.plan.params import ParamErrors
-from proctor.site.home import HomeError, Registered
+from proctor.site.home import Registered
 from proctor.spec.errors import SpecErrors
+from proctor.spec.load import load_pipeline
 
 # Only what the step had no part in is tried again; the operators fail the rest for good.
 RETRIES = 3
 RETRY_DELAY = timedelta(seconds=5)
 # Runs of subjects that Airflow goes through in its turns, for each of the host's slots.
 ACTIVE_SUBJECTS = 4
+BY_HAND = Starts()
 # Stands behind steps that only stops follow. No step's id begins so.
 OUTCOME = "_outcome"
 # The only task of a pipeline whose spec is wrong.
@@ -48,8 +53,9 @@ def build_dags() -> dict[str, DAG]:
 def build(entry: Registered) -> list[DAG]:
     """The DAGs of one pipeline, or the one that shows what is wrong with its spec."""
     try:
-        plan = load_plan(entry.spec, entry.build)
-        return dags_of(plan, _started_by_sites(plan.pipeline))
+        pipeline = load_pipeline(entry.spec)
+        plan = compile(pipeline, entry.build)
+        return dags_of(plan, starts_of(plan, pipeline.schedule))
     except (SpecErrors, ParamErrors) as errors:
         return [broken_dag(entry, [str(problem) for problem in errors.problems])]
     except Exception as error:
@@ -59,45 +65,31 @@ def build(entry: Registered) -> list[DAG]:
         return [broken_dag(entry, [what])]
 
 
-def _started_by_sites(pipeline: str) -> Any:
-    """The schedule of a coordinator's pipeline that waits for sites; else ``None``."""
-    if not instance.coordinates():
-        return None
-    # Not for sites, whose tasks read this file at each start.
-    from proctor.airflow.sites import schedule_of
-
-    try:
-        sites = instance.home().profile().sites
-    except HomeError:  # an edit that went wrong stops no task; the next start tells it
-        traceback.print_exc()
-        return None
-    return schedule_of(pipeline, sites.starts) if sites else None
-
-
-def dags_of(plan: model.Plan, schedule: Any = None) -> list[DAG]:
+def dags_of(plan: model.Plan, starts: Starts = BY_HAND) -> list[DAG]:
     """A plan's DAGs: its own, and one for each stretch of steps that is done for each subject.
 
-    ``schedule``: what starts it by itself, as Airflow wants it said.
-    The same plan gives the same DAGs, at any time and on any machine.
+    The same plan and the same starts give the same DAGs, at any time and on any machine.
     """
     return [
-        dag_of(plan, schedule),
+        dag_of(plan, starts),
         *(stretch_dag(plan, partition) for partition in plan.partitions),
     ]
 
 
-def dag_of(plan: model.Plan, schedule: Any = None) -> DAG:
-    """The DAG of what a run does once."""
+def dag_of(plan: model.Plan, starts: Starts = BY_HAND) -> DAG:
+    """The DAG of what a run does once. ``starts``: what starts it by itself."""
     dag = DAG(
         dag_id=plan.pipeline,
         dag_display_name=plan.title or plan.pipeline,
         description=plan.title or None,
         doc_md=plan.description or None,
-        params={p.name: _param(p) for p in plan.params},
-        **(_settings() | {"schedule": schedule}),
+        params={p.name: _param(p, starts.values) for p in plan.params},
+        **(_settings() | starts.settings()),
     )
     with dag:
-        first = BeginOperator(task_id=begin.TASK_ID, plan=plan, task_display_name="Begin")
+        first = BeginOperator(
+            task_id=begin.TASK_ID, plan=plan, starts=starts, task_display_name="Begin"
+        )
         _add_tasks(plan, "", first)
         if last := _last_but_for_stops(plan):
             # A run is as good as what stands last in it, and a stop succeeds after failures, too.
@@ -228,7 +220,8 @@ def _task(plan: model.Plan, step: model.PlanStep, group: TaskGroup | None) -> Ba
     return StepOperator(pool=instance.POOL, pool_slots=slots, **common)
 
 
-def _param(param: model.Param) -> Param:
+def _param(param: model.Param, scheduled: Mapping[str, JsonValue]) -> Param:
+    """``scheduled``: what a run is given that nobody fills the form for."""
     types = {
         "string": "string",
         "uri": "string",
@@ -256,6 +249,8 @@ def _param(param: model.Param) -> Param:
     if param.maximum is not None:
         schema["maximum"] = param.maximum
     if param.required and param.default is None:
+        if param.name in scheduled:  # Airflow schedules no DAG whose form has to be filled in
+            return Param(scheduled[param.name], **schema)
         return Param(**schema)  # no default: the form asks for it
     return Param(param.default, **schema)
 

@@ -6,7 +6,13 @@ import os
 
 from proctor.runtime.base import Runtime
 from proctor.runtime.choose import make
-from proctor.site.home import COORDINATOR_VARIABLE, RUNTIME_VARIABLE, SLOTS_VARIABLE, Home
+from proctor.site.home import (
+    COORDINATOR_VARIABLE,
+    RUNTIME_VARIABLE,
+    SCHEDULES_VARIABLE,
+    SLOTS_VARIABLE,
+    Home,
+)
 
 # Every step takes slots of this pool; an exclusive step takes all of them.
 POOL = "proctor_local"
@@ -20,6 +26,11 @@ def home() -> Home:
 def coordinates() -> bool:
     """Whether sites report to this instance."""
     return bool(os.environ.get(COORDINATOR_VARIABLE))
+
+
+def schedules_count() -> bool:
+    """Whether pipelines start by themselves here; beside a run from the terminal none may."""
+    return bool(os.environ.get(SCHEDULES_VARIABLE))
 
 
 def runtime() -> Runtime:

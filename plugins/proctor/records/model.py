@@ -17,7 +17,8 @@ class Line(BaseModel):
     """One line. ``step`` is the id of a step or of a service; ``partition`` the subject, if any.
 
     ``header``: the first; data holds the parameters given and in effect, versions, the spec's
-    revision, the runtime and the public key.
+    revision, the runtime and the public key; data.started_by is what started the run, by
+    ``clock``, ``backfill``, ``sources``, ``sites`` or ``person`` (airflow/schedule.py).
     ``attempt``: data.status is ``running``, ``cancelled`` or ``finished``; data.handle names it;
     data.identity_parts is what ``identity`` is the digest of (plan/identity.py).
     ``result``: what an attempt came to; data.state is ``succeeded`` or ``failed``.

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import JsonValue
+
 from proctor.records.model import Line
 
 SHORT = 12  # digits of a digest that people read
@@ -48,6 +50,8 @@ def about(header: Line) -> Iterator[tuple[str, str]]:
     """What a run began with, as pairs of a word and a text."""
     data = header.data
     yield "began", header.at
+    if started := _started_by(data.get("started_by")):
+        yield "started by", started
     yield "host", header.host
     yield "plan", header.plan_digest
     spec = data.get("spec")
@@ -69,6 +73,26 @@ def about(header: Line) -> Iterator[tuple[str, str]]:
     if isinstance(versions, dict):
         yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
     yield "public key", str(data.get("public_key"))
+
+
+def _started_by(told: JsonValue) -> str:
+    """What started a run, in words; "" where that is not known."""
+    if not isinstance(told, dict):
+        return ""
+    match told.get("by"):
+        case "clock" | "backfill" as by:
+            return f"the {by}, for {told.get('tick')}"
+        case "sources":
+            changed = told.get("changed")
+            each = [c for c in changed if isinstance(c, dict)] if isinstance(changed, list) else []
+            return "a change of " + "; ".join(
+                f"{c.get('name')} from {c.get('was')} to {c.get('is')}" for c in each
+            )
+        case "sites":
+            assets = told.get("assets")
+            named = map(str, assets) if isinstance(assets, list) else ()
+            return "sites that were ready: " + ", ".join(named)
+    return str(told.get("name") or "")
 
 
 def parameters(header: Line) -> list[tuple[str, str, bool]]:

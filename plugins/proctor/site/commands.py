@@ -170,11 +170,15 @@ def up(
             name, path, place.pipelines()[name].build if name in place.pipelines() else {}
         )
     ask_to_report(place, *plans)
-    kind = choose_runtime(console, runtime, place, images)
+    kind = choose_runtime(console, runtime, place, images | _scheduled(console, place))
     from proctor.site.instance import running
     from proctor.site.upkeep import Upkeep
 
-    with _plain_errors(place), _signals(), running(place, kind, sys.stderr) as instance:
+    with (
+        _plain_errors(place),
+        _signals(),
+        running(place, kind, sys.stderr, schedules=True) as instance,
+    ):
         link = instance.login_link()
         console.print(f"Airflow   {link}  (logs in once, within a minute)", soft_wrap=True)
         console.print(
@@ -190,6 +194,16 @@ def up(
                 told = printable(note)
                 console.print(told, style="yellow", soft_wrap=True, highlight=False, markup=False)
             time.sleep(1)
+
+
+def _scheduled(console: Console, place: Home) -> set[str]:
+    """The images of what starts by itself, whether this command names it or an earlier one did."""
+    from proctor.site.schedules import not_here, scheduled_of
+
+    found = {} if not_here(place) else scheduled_of(place)
+    if found:
+        console.print(f"Schedules {', '.join(found)}  (more: proctor schedule list)")
+    return {image for each in found.values() for image in images_of(each.plan, each.given)}
 
 
 def login(

@@ -15,7 +15,8 @@ from typing import Any
 
 from proctor.airflow.changes import PARSING, TASKS, Changes, Due
 from proctor.site import door
-from proctor.site.home import Home
+from proctor.site.home import PROFILE_FILE, Home
+from proctor.site.schedules import clock_file
 
 # A DAG processor that nobody asks and whose specs stay as they are turns around this often, for
 # its heartbeat, which Airflow misses after 30 s.
@@ -85,7 +86,7 @@ def watch_specs(manager: type[Any], home: Home) -> None:
 
 
 class SpecFiles:
-    """Whether a spec, or the list of them, is another than at the last look."""
+    """Whether a spec, the list of them, or what the site says of them is another than before."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -101,12 +102,14 @@ class SpecFiles:
         return self._seen != before
 
     def _stamps(self) -> dict[str, tuple[int, int, int] | None]:
-        listed = self._home.path / "pipelines.json"
+        listed = [self._home.path / name for name in ("pipelines.json", PROFILE_FILE)]
         try:
-            specs = [entry.spec for entry in self._home.pipelines().values()]
+            known = self._home.pipelines()
         except (ValueError, KeyError, TypeError):
-            specs = []  # the DAG file says what is wrong with it
-        return {str(path): _stamp(path) for path in (listed, *specs)}
+            known = {}  # the DAG file says what is wrong with it
+        specs = [entry.spec for entry in known.values()]
+        clocks = [clock_file(self._home, name) for name in known]
+        return {str(path): _stamp(path) for path in (*listed, *specs, *clocks)}
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

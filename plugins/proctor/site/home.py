@@ -5,6 +5,7 @@
     pipelines.json   the pipelines: name -> spec file and build parameters
     site.yaml        what the owner allows and provides (profile.py)
     trusted.json     what a data site's person has agreed to (trust.py)
+    schedules/       since when schedules count, and what is watched (schedules.py, sources.py)
     reports/         what a committee is told of (federation/outbox.py)
     hooks/notify     the owner's program that hears of questions and answers (notify.py)
     plans/           plans by digest            runs/      records, summaries, published files
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 HOME_VARIABLE = "PROCTOR_HOME"
 RUNTIME_VARIABLE = "PROCTOR_RUNTIME"
 SLOTS_VARIABLE = "PROCTOR_SLOTS"
+SCHEDULES_VARIABLE = "PROCTOR_SCHEDULES"  # set where schedules count: `proctor up`
 COORDINATOR_VARIABLE = "PROCTOR_COORDINATOR"  # set where sites report to this home
 PROFILE_FILE = "site.yaml"
 # What is in the home is for nobody else of this machine; the reports' folder makes itself.
@@ -133,9 +135,19 @@ class Home:
         Raises:
             SourceRefused: it lies below no allowed root, or does not exist.
         """
-        path = file_path(uri)
-        real = path.resolve()
-        roots = [real] if record is None else self._roots(record)
+        real = file_path(uri).resolve()
+        return self._below(uri, real, [real] if record is None else self._roots(record))
+
+    def watched(self, uri: str) -> Path:
+        """The same for one that is watched: below the roots of the site alone.
+
+        Raises:
+            SourceRefused: as :meth:`source`.
+            HomeError: the profile cannot be used.
+        """
+        return self._below(uri, file_path(uri).resolve(), self._own_roots())
+
+    def _below(self, uri: str, real: Path, roots: Sequence[Path]) -> Path:
         try:
             self.keep_out(real)
         except SourceRefused as error:
@@ -152,10 +164,12 @@ class Home:
         return real
 
     def _roots(self, record: RunRecord) -> list[Path]:
-        roots = [Path(p).resolve() for p in self.profile().roots]
         of_run = record.whole.own / "roots.json"
         named = json.loads(of_run.read_text()) if of_run.is_file() else []
-        return [*roots, *(Path(p) for p in named)]
+        return [*self._own_roots(), *(Path(p) for p in named)]
+
+    def _own_roots(self) -> list[Path]:
+        return [Path(p).resolve() for p in self.profile().roots]
 
     def keep_out(self, real: Path) -> None:
         """No step may see the home.

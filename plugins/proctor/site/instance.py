@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from proctor.airflow import changes
 from proctor.airflow.cleanup import remove_orphans, stop_running
@@ -97,6 +97,27 @@ class Instance:
         return _login_link(self.home, self.url, user_name())
 
 
+def client_of(home: Home) -> AirflowClient:
+    """A client of the instance that another process runs on this home.
+
+    Raises:
+        LookupError: none runs.
+    """
+    return AirflowClient(told_of(home)["own"], user_name(), Credentials.of(home).password)
+
+
+def told_of(home: Home) -> dict[str, Any]:
+    """What the instance that another process runs on this home tells of itself.
+
+    Raises:
+        LookupError: none runs.
+    """
+    try:
+        return dict(json.loads((home.path / "airflow" / "url.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise LookupError(f"no proctor runs on {home.path}; start one with: proctor up") from error
+
+
 def new_login_link(home: Home, user: str) -> str:
     """A login link for the instance that another process runs on this home.
 
@@ -104,11 +125,7 @@ def new_login_link(home: Home, user: str) -> str:
         LookupError: none runs, or nobody of that name may log in.
     """
     check_user(home, user)
-    try:
-        url = json.loads((home.path / "airflow" / "url.json").read_text())["url"]
-    except (OSError, ValueError) as error:
-        raise LookupError(f"no proctor runs on {home.path}; start one with: proctor up") from error
-    return _login_link(home, url, user)
+    return _login_link(home, told_of(home)["url"], user)
 
 
 def check_user(home: Home, user: str) -> None:
@@ -134,8 +151,12 @@ def _login_link(home: Home, url: str, user: str) -> str:
 
 
 @contextlib.contextmanager
-def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
+def running(
+    home: Home, runtime: str, say: TextIO, *, schedules: bool = False
+) -> Iterator[Instance]:
     """Start the services of a home; stop them all on the way out, however that comes.
+
+    ``schedules``: whether pipelines start by themselves meanwhile.
 
     Raises:
         InstanceBusy: another launcher holds this home.
@@ -162,7 +183,7 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
         try:
             postgres.start()
             tune(home.path / "postgres")
-            settings = environment(home, runtime, port, postgres.addresses())
+            settings = environment(home, runtime, port, postgres.addresses(), schedules=schedules)
             database = postgres.addresses()[0]
             _migrate(airflow, settings, database)
             changes.install(database)
@@ -184,7 +205,7 @@ def running(home: Home, runtime: str, say: TextIO) -> Iterator[Instance]:
                 lambda: _all_alive(instance),
                 lambda: client.ensure_pool(POOL, slots()),
             )
-            told = {"url": url, "own": own, "pid": os.getpid()}
+            told = {"url": url, "own": own, "pid": os.getpid(), "schedules": schedules}
             write_secret(airflow / "url.json", json.dumps(told))
             yield instance
         finally:

@@ -132,6 +132,8 @@ class Notifier:
             record = self.instance.home.records.run(run["dag_id"], run["dag_run_id"])
             if heard.get(name) == at or parse_run_id(run["dag_run_id"])[1]:
                 continue
+            if run["state"] == "success" and not record.exists():
+                continue  # a tick that was left out: nothing ran
             if run["state"] == "failed" and asked(record):
                 continue  # it is about to go back to an earlier step
             heard = {n: t for n, t in heard.items() if datetime.fromisoformat(t) >= since}

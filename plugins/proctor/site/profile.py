@@ -11,6 +11,7 @@
     address: https://proctor.example.org   where people reach it, through a proxy
     coordinator: {url: …, token_file: …, pipelines: [prep]}   who is told how far runs are
     sites: {listen: …}                     this home is a coordinator: sites report to it
+    schedules: {nightly: {params: {…}}}    values of a pipeline's scheduled runs on this site
 
 It is read like a spec: every problem at once, each with its place.
 """
@@ -23,9 +24,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, JsonValue, ValidationError
 
-from proctor.federation.profile import CoordinatorAddress, HostPath, ProfileModel, Sites, misfits
+from proctor.federation.profile import (
+    CoordinatorAddress,
+    HostPath,
+    PipelineName,
+    ProfileModel,
+    Sites,
+    misfits,
+)
 from proctor.runtime.host import own_image
 from proctor.spec.check import NAME
 from proctor.spec.check_services import IMAGE
@@ -102,6 +110,12 @@ Auth = Annotated[Text, AfterValidator(_auth)]
 Address = Annotated[Text, AfterValidator(_address)]
 
 
+class ScheduledRuns(ProfileModel):
+    """What scheduled runs of a pipeline are given here, over what its spec says."""
+
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+
+
 class Profile(ProfileModel):
     """The profile. ``mounts``: logical mount -> path. ``images``: image of a spec -> local one.
 
@@ -118,6 +132,7 @@ class Profile(ProfileModel):
     address: Address = ""
     coordinator: CoordinatorAddress | None = None
     sites: Sites | None = None
+    schedules: dict[PipelineName, ScheduledRuns] = Field(default_factory=dict)
 
 
 def read_profile(path: Path) -> Profile:

@@ -20,6 +20,7 @@ from proctor.site.home import (
     DATABASE_VARIABLE,
     HOME_VARIABLE,
     RUNTIME_VARIABLE,
+    SCHEDULES_VARIABLE,
     SLOTS_VARIABLE,
     Home,
 )
@@ -124,8 +125,10 @@ def _fab(profile: Profile) -> dict[str, str]:
     }
 
 
-def environment(home: Home, runtime: str, port: int, databases: tuple[str, str]) -> dict[str, str]:
-    """The environment of every component."""
+def environment(
+    home: Home, runtime: str, port: int, databases: tuple[str, str], *, schedules: bool = False
+) -> dict[str, str]:
+    """The environment of every component. ``schedules``: whether pipelines start by themselves."""
     credentials = Credentials.of(home)
     airflow = home.path / "airflow"
     profile = home.profile()
@@ -194,6 +197,7 @@ def environment(home: Home, runtime: str, port: int, databases: tuple[str, str])
         HOME_VARIABLE: str(home.path),
         RUNTIME_VARIABLE: runtime,
         SLOTS_VARIABLE: str(os.cpu_count() or 1),
+        SCHEDULES_VARIABLE: "1" if schedules else "",
         DATABASE_VARIABLE: databases[0],
         COORDINATOR_VARIABLE: "1" if home.profile().sites is not None else "",
         "PYTHONUNBUFFERED": "1",

@@ -18,6 +18,7 @@ from proctor.site.reaper import IDLE_SECONDS, Reaper
 from proctor.site.reporting import Reporter
 from proctor.site.rework import Rework
 from proctor.site.room import Room
+from proctor.site.sources import Troubles
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Upkeep:
     _notifier: Notifier = field(init=False)
     _reporter: Reporter = field(init=False)
     _room: Room = field(init=False)
+    _troubles: Troubles = field(init=False)
 
     def __post_init__(self) -> None:
         self._reaper = Reaper(self.instance)
@@ -42,6 +44,7 @@ class Upkeep:
         self._notifier = Notifier(self.instance)
         self._reporter = Reporter(self.instance.home)
         self._room = Room(self.instance.home, self.instance.runtime)
+        self._troubles = Troubles(self.instance.home)
 
     def look(self, changed: bool) -> list[str]:
         """What was done, in lines for the terminal.
@@ -57,6 +60,8 @@ class Upkeep:
         if due:
             said += self._go_back()
             self._due = time.monotonic() + IDLE_SECONDS
+        if self.only is None:  # beside a run from the terminal nothing is watched
+            said += self._troubles.look(due)
         return said + self._notifier.look(due) + self._reporter.look(due)
 
     def finish(self) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -30,10 +29,10 @@ def password(
     home: HomeOption = None,
 ) -> None:
     """Set the password of a user of the instance that runs on this home (`auth: fab`)."""
-    from proctor.site.client import AirflowClient, AirflowUnavailable
+    from proctor.site.client import AirflowUnavailable
     from proctor.site.home import PROFILE_FILE
-    from proctor.site.instance import check_user
-    from proctor.site.settings import Credentials, user_name
+    from proctor.site.instance import check_user, client_of
+    from proctor.site.settings import user_name
 
     place = home_of(home)
     if place.profile().auth != "fab":
@@ -45,15 +44,12 @@ def password(
         give_up("the owner has no password: Proctor itself logs in with it. Use: proctor login")
     try:
         check_user(place, name)
-        address = json.loads((place.path / "airflow" / "url.json").read_text())["own"]
+        client = client_of(place)
     except LookupError as error:
         give_up(str(error))
-    except OSError:
-        give_up(f"no proctor runs on {place.path}; start one with: proctor up")
     wanted = typer.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True)
     if len(wanted) < SHORTEST:
         give_up(f"it has {len(wanted)} characters; {SHORTEST} at least are needed")
-    client = AirflowClient(address, user_name(), Credentials.of(place).password)
     try:
         known = client.set_password(name, wanted)
     except AirflowUnavailable as error:

@@ -1,4 +1,4 @@
-"""The rules about ``schedule``: its times, what it watches, and the values of a run's parameters."""
+"""The rules about ``schedule``: its times, what it watches, what its runs are given."""
 
 from __future__ import annotations
 

@@ -9,7 +9,11 @@ from __future__ import annotations
 import zoneinfo
 from datetime import UTC, datetime
 
-from croniter import CroniterBadDateError, CroniterError, croniter
+from croniter import (  # type: ignore[import-untyped]
+    CroniterBadDateError,
+    CroniterError,
+    croniter,
+)
 
 from proctor.spec.errors import did_you_mean
 
@@ -53,8 +57,14 @@ def zone_problem(name: str) -> tuple[str, str] | None:
 def next_tick(cron: str, timezone: str, after: datetime) -> datetime:
     """The first time after another, in UTC, that a checked cron text says.
 
-    It is looked for on the wall clock of the zone, as Airflow does it.
+    It is looked for on the wall clock of the zone, as Airflow does it. Where that is put back, what
+    comes every hour comes in both hours, anything else in the second; where it is put forward, what
+    falls into the hour that is left out comes an hour later.
     """
     zone = zoneinfo.ZoneInfo(timezone)
-    found = croniter(cron, after.astimezone(zone).replace(tzinfo=None)).get_next(datetime)
-    return datetime.fromisoformat(found.isoformat()).replace(tzinfo=zone).astimezone(UTC)
+    wall = after.astimezone(zone).replace(tzinfo=None, fold=0)
+    times = croniter(cron, wall)
+    found: datetime = times.get_next(datetime)
+    if times.expanded[1] == ["*"]:
+        return after.astimezone(UTC) + (found - wall)
+    return max(found.replace(tzinfo=zone, fold=n).astimezone(UTC) for n in (0, 1))

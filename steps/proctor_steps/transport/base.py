@@ -115,6 +115,9 @@ class RemoteSource(Protocol):
     def files(self) -> Sequence[RemoteFile]:
         """The files there are, in a stable order; raises like :meth:`RemoteFile.open`."""
 
+    def seen(self) -> str:
+        """What tells its version now, without its bytes; "" where the source tells nothing."""
+
     def close(self) -> None:
         """Let the connections go."""
 

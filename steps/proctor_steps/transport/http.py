@@ -74,11 +74,30 @@ class HttpSource:
         finally:
             response.close()
 
-    def _follow(self, headers: dict[str, str]) -> httpx.Response:
+    def seen(self) -> str:
+        """What tells the file's version, without the file; "" where the server tells nothing.
+
+        By HEAD, and where that is refused (a link signed for GET alone), by a GET that is dropped.
+
+        Raises:
+            Transient, StepFailure: as :meth:`open`.
+        """
+        response = self._follow(_headers(Have()), "HEAD")
+        if response.status_code >= 400 and response.status_code not in _PASSING:
+            response.close()
+            response = self._follow(_headers(Have()), "GET")
+        try:
+            if response.status_code != 200:
+                raise self._refused(response)
+            return _told(response.headers)
+        finally:
+            response.close()
+
+    def _follow(self, headers: dict[str, str], method: str = "GET") -> httpx.Response:
         """Send, following redirects by hand: one that leaves TLS or HTTP is refused."""
         url = self._url
         for _ in range(_MOST_REDIRECTS):
-            response = self._send(url, headers)
+            response = self._send(url, headers, method)
             if response.status_code not in _REDIRECTS:
                 return response
             location = response.headers.get("Location", "")
@@ -102,8 +121,8 @@ class HttpSource:
             )
         return target
 
-    def _send(self, url: httpx.URL, headers: dict[str, str]) -> httpx.Response:
-        request = self._client.build_request("GET", url, headers=headers)
+    def _send(self, url: httpx.URL, headers: dict[str, str], method: str) -> httpx.Response:
+        request = self._client.build_request(method, url, headers=headers)
         try:
             return self._client.send(request, stream=True, follow_redirects=False)
         except httpx.TransportError as error:
@@ -196,6 +215,16 @@ def _version(headers: httpx.Headers, size: int | None) -> Version:
     then, now = _date(modified), _date(headers.get("Date", ""))
     strong = then is not None and now is not None and now - then >= _STRONG_AFTER
     return Version(size=size, etag=headers.get("ETag", ""), modified=modified if strong else "")
+
+
+def _told(headers: httpx.Headers) -> str:
+    """The version as text. Unlike a resumed download's, the date need not be a strong validator:
+    it would come and go with its age, and a change that it misses shows at the next one."""
+    if etag := headers.get("ETag"):
+        return f"etag {etag}"
+    if modified := headers.get("Last-Modified"):
+        return f"modified {modified}, {headers.get('Content-Length', 'unknown')} bytes"
+    return ""
 
 
 def _date(text: str) -> datetime | None:

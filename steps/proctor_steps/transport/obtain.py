@@ -185,25 +185,38 @@ def _opened(params: FetchParams, scheme: str, io: StepIO) -> Iterator[RemoteSour
 
 
 def _source(params: FetchParams, scheme: str, io: StepIO) -> RemoteSource:
-    """The transport of a URI; its library is loaded only now."""
+    library = {"http": "httpx", "https": "httpx", "s3": "boto3"}.get(scheme)
+    if library:
+        io.versions[library] = version(library)
+    return remote_source(
+        params.uri,
+        endpoint=params.s3_endpoint,
+        region=params.s3_region,
+        secret=io.optional("secret", "s3"),
+        timeout=params.timeout,
+    )
+
+
+def remote_source(
+    uri: str, *, endpoint: str, region: str, secret: Path | None, timeout: float
+) -> RemoteSource:
+    """The transport of a URI; its library is loaded only now.
+
+    Raises:
+        DataError: the URI, the address or the region cannot be used.
+        StepError: the secret cannot.
+    """
+    scheme = uri.partition(":")[0].lower()
     if scheme in ("http", "https"):
         from proctor_steps.transport.http import HttpSource
 
-        io.versions["httpx"] = version("httpx")
-        return HttpSource(params.uri, params.timeout)
+        return HttpSource(uri, timeout)
     if scheme == "s3":
         from proctor_steps.transport.s3 import S3Source
 
-        io.versions["boto3"] = version("boto3")
-        return S3Source(
-            params.uri,
-            endpoint=params.s3_endpoint,
-            region=params.s3_region,
-            secret=io.optional("secret", "s3"),
-            timeout=params.timeout,
-        )
+        return S3Source(uri, endpoint=endpoint, region=region, secret=secret, timeout=timeout)
     raise DataError(
-        f"{redact(params.uri)!a}: this kind of URI is not known; write file:///path, http(s)://…, "
+        f"{redact(uri)!a}: this kind of URI is not known; write file:///path, http(s)://…, "
         "s3://bucket/key, s3://bucket/prefix/ or embedded:NAME"
     )
 

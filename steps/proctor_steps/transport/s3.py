@@ -15,6 +15,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
+from proctor_steps.contract import digest
 from proctor_steps.stage import DataError, StepError, StepFailure
 from proctor_steps.transport.base import Have, Reply, Stale, Transient, Version
 from proctor_steps.transport.names import Names
@@ -54,6 +55,15 @@ class S3Source:
             return [self._object()] if self.single else self._below()
         except (ClientError, BotoCoreError) as error:
             raise self.failure(error, self.where) from error
+
+    def seen(self) -> str:
+        """What tells the version: an object's ETag, or the digest of a listing with all ETags.
+
+        Raises:
+            Transient, StepFailure: as :meth:`files`.
+        """
+        listed = [[file.name, file.etag, file.size] for file in self.files()]
+        return f"etag {listed[0][1]}" if self.single else f"listing {digest(sorted(listed))}"
 
     def close(self) -> None:
         """Let the connections go."""
@@ -126,6 +136,11 @@ class S3File:
     def size(self) -> int | None:
         """Bytes, by the listing."""
         return self._version.size
+
+    @property
+    def etag(self) -> str:
+        """By the listing, too."""
+        return self._version.etag
 
     @contextmanager
     def open(self, have: Have) -> Iterator[Reply]:
