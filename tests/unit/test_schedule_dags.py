@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +14,14 @@ from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 from airflow.serialization.serialized_objects import DagSerialization
 
+from proctor.airflow import watch
 from proctor.airflow.begin import BeginOperator
 from proctor.airflow.dag import build
+from proctor.airflow.watch import SourcesTrigger
 from proctor.records.told import about
 from proctor.site import schedules
 from proctor.site.home import HOME_VARIABLE, SCHEDULES_VARIABLE, Home, Registered
+from proctor.site.sources import Look, Mark
 
 SPEC = """
 pipeline: nightly
@@ -197,3 +202,102 @@ def _schedule(site: Site) -> Any:
     found = schedules.scheduled(site.home, Registered("nightly", site.spec, {}))
     assert found is not None
     return found.schedule
+
+
+# --- the trigger that watches --------------------------------------------------------------------
+
+
+@pytest.fixture
+def watching(site: Site, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A trigger whose looks and clock a test says; ``kept`` is what it has kept."""
+    said = SimpleNamespace(looks=[], measuring=[], slept=[], kept=[])
+
+    def next_look(*_: object) -> Any:
+        found = said.looks.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def measuring() -> bool:
+        if not said.measuring:
+            raise asyncio.CancelledError  # as the triggerer ends it
+        return bool(said.measuring.pop(0))
+
+    async def sleep(seconds: float) -> None:
+        said.slept.append(seconds)
+
+    def kept(home: Home, pipeline: str, marks: Any) -> None:
+        said.kept.append(marks)
+
+    monkeypatch.setattr(watch, "_look", next_look)
+    monkeypatch.setattr(watch, "_measuring", measuring)
+    monkeypatch.setattr(watch.asyncio, "sleep", sleep)
+    monkeypatch.setattr(watch.sources, "keep", kept)
+    said.trigger = SourcesTrigger("nightly", "0a", 60.0)
+    return said
+
+
+def events(said: SimpleNamespace) -> list[Any]:
+    """What the trigger yields until its looks have run out."""
+
+    async def collect() -> list[Any]:
+        found = []
+        with contextlib.suppress(asyncio.CancelledError):
+            async for event in said.trigger.run():
+                found.append(event.payload)
+        return found
+
+    return asyncio.run(collect())
+
+
+def seen(*changed: str, trouble: str = "") -> Look:
+    mark = Mark("of", trouble=trouble)
+    changes = tuple({"name": name, "was": "a", "is": "b"} for name in changed)
+    return Look({"m": mark}, {"m": mark}, changes)
+
+
+def test_all_that_changed_is_one_event_and_counts_as_told_thereafter(
+    watching: SimpleNamespace,
+) -> None:
+    watching.looks, watching.measuring = [seen(), seen("m", "n"), seen()], [False] * 3
+    (event,) = events(watching)
+    assert [change["name"] for change in event["changed"]] == ["m", "n"]
+    assert len(watching.kept) == 1
+    assert watching.slept == [60, watch.TOLD_SECONDS, 60, 60]
+
+
+def test_nobody_looks_while_something_is_measured(watching: SimpleNamespace) -> None:
+    watching.looks, watching.measuring = [seen()], [True, True, False]
+    assert events(watching) == []
+    assert watching.slept == [watch.QUIET_SECONDS] * 2 + [60]
+
+
+def test_a_fault_does_not_end_the_watch(watching: SimpleNamespace) -> None:
+    watching.looks, watching.measuring = [OSError("boom"), None, seen("m")], [False] * 3
+    assert len(events(watching)) == 1
+
+
+def test_its_arguments_make_another_one_like_it() -> None:
+    path, given = SourcesTrigger("nightly", "0a", 60.0).serialize()
+    assert path == f"{SourcesTrigger.__module__}.{SourcesTrigger.__qualname__}"
+    assert SourcesTrigger(**given).serialize() == (path, given)
+
+
+def test_a_look_goes_by_what_the_home_says_now(site: Site) -> None:
+    assert watch._look(site.home, "nightly") is None
+    model = site.spec.parent / "model.onnx"
+    model.write_text("one")
+    (site.home.path / "site.yaml").write_text(
+        f"roots: [{model.parent}]\n"
+        f"schedules: {{nightly: {{params: {{model: {model.as_uri()!r}}}}}}}\n"
+    )
+    site.home.register("nightly", site.spec, {})
+    first = watch._look(site.home, "nightly")
+    assert first is not None
+    assert (first.troubles, first.changes) == ({}, ())
+    model.write_text("two")
+    second = watch._look(site.home, "nightly")
+    assert second is not None
+    assert [change["name"] for change in second.changes] == ["model"]
+    site.write(SPEC.replace("  assets: model\n  every: 1m\n", ""))
+    assert watch._look(site.home, "nightly") is None

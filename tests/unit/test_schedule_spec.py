@@ -70,7 +70,9 @@ def test_what_is_no_time(text: str, told: str) -> None:
     assert told in problem[0]
 
 
-@pytest.mark.parametrize("name", ["", "Europe", "../../etc/passwd", "/etc/passwd", "a\0b", "x" * 999])
+@pytest.mark.parametrize(
+    "name", ["", "Europe", "../../etc/passwd", "/etc/passwd", "a\0b", "x" * 999]
+)
 def test_what_is_no_time_zone(name: str) -> None:
     assert zone_problem(name) is not None
     assert zone_problem("America/New_York") is None

@@ -51,9 +51,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Answers]:
     answers = Answers()
-    httpd = ThreadingHTTPServer(
-        ("127.0.0.1", 0), type("Bound", (Handler,), {"answers": answers})
-    )
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"answers": answers}))
     threading.Thread(target=httpd.serve_forever, args=(0.05,), daemon=True).start()
     answers.url = f"http://127.0.0.1:{httpd.server_address[1]}/model.onnx"
     yield answers

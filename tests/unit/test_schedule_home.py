@@ -88,7 +88,9 @@ def site(tmp_path: Path) -> Site:
 
 
 def test_the_sites_values_come_before_the_specs(site: Site) -> None:
-    site.write(SPEC.replace("  cron:", '  params: {store: "http://a", model: "https://b/m"}\n  cron:'))
+    site.write(
+        SPEC.replace("  cron:", '  params: {store: "http://a", model: "https://b/m"}\n  cron:')
+    )
     site.profile(schedules={"nightly": {"params": {"model": "file:///srv/m.onnx"}}})
     assert site.found().given == {"store": "http://a", "model": "file:///srv/m.onnx"}
     assert site.found().params["images"] == "s3://data/val/"
@@ -108,8 +110,9 @@ def test_a_profile_that_says_it_wrongly(site: Site) -> None:
     with pytest.raises(ProfileErrors) as caught:
         read_profile(path)
     told = [str(problem) for problem in caught.value.problems]
-    assert f"{path}:2:13: unknown key 'parms' in schedules of a pipeline; did you mean 'params'?" in (
-        told
+    assert (
+        f"{path}:2:13: unknown key 'parms' in schedules of a pipeline; did you mean 'params'?"
+        in (told)
     )
     assert len(told) == 2
 
@@ -210,9 +213,7 @@ def test_the_first_look_sets_the_mark_and_a_change_is_told_once(site: Site, mode
     assert see(site, model) == ()
 
 
-def test_a_change_that_nobody_was_told_of_is_told_by_the_next_look(
-    site: Site, model: Path
-) -> None:
+def test_a_change_that_nobody_was_told_of_is_told_by_the_next_look(site: Site, model: Path) -> None:
     """A triggerer that dies between the look and the event."""
     see(site, model)
     model.write_text("two")
@@ -262,9 +263,9 @@ def test_nothing_outside_the_roots_is_looked_at(site: Site, model: Path) -> None
     link.symlink_to(outside)
     for path in (outside, link, site.home.path / "keys"):
         see(site, path)
-        assert "does not allow" in (mark := sources.marks(site.home, "nightly")["model"]).trouble or (
-            "own home" in mark.trouble
-        )
+        assert "does not allow" in (
+            mark := sources.marks(site.home, "nightly")["model"]
+        ).trouble or ("own home" in mark.trouble)
         assert mark.version == ""
 
 
