@@ -127,7 +127,6 @@ def test_a_schedule_counts_since_it_is_known_and_anew_when_its_times_change(site
     _set(site, since="2026-01-01T00:00:00+00:00")
     assert schedules.clock(site.home, "nightly", given).since == datetime(2026, 1, 1, tzinfo=UTC)
     other = given.model_copy(update={"timezone": "Europe/Zurich"})
-    assert schedules.clock(site.home, "nightly", other).since.year > 2025 + 0
     assert schedules.clock(site.home, "nightly", other).since > datetime(2026, 1, 1, tzinfo=UTC)
 
 

@@ -88,7 +88,7 @@ mounts: {}
         "site.yaml:10:10: 'prep' names no image of this machine by its digest; write "
         "name@sha256:... with what `docker image inspect --format '{{.Id}}' name` tells",
         "site.yaml:11:1: unknown key 'volumes' in a site's profile; "
-        "known: address, auth, coordinator, images, mounts, port, roots, sites, users",
+        "known: address, auth, coordinator, images, mounts, port, roots, schedules, sites, users",
         "site.yaml:12:1: the key 'mounts' is here twice, first in line 3; remove one of them",
     ]
 

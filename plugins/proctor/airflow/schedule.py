@@ -1,6 +1,6 @@
 """What starts a pipeline's DAG by itself: the clock, watched sources, and sites that are ready.
 
-``proctor-source://watched/PIPELINE`` has an event whenever a source that a pipeline watches has changed.
+``proctor-source://watched/PIPELINE`` has an event whenever what a pipeline watches has changed.
 """
 
 from __future__ import annotations
