@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,12 +80,28 @@ def test_clock_and_sources_as_one_schedule(site: Site) -> None:
     dag = site.dag()
     assert isinstance(dag.timetable, AssetOrTimeSchedule)
     assert (dag.max_active_runs, dag.catchup) == (1, False)
-    assert dag.timetable.timetable == CronTriggerTimetable(
-        "0 3 * * *", timezone="Europe/Zurich", run_immediately=timedelta(0)
-    )
+    assert dag.timetable.timetable == CronTriggerTimetable("0 3 * * *", timezone="Europe/Zurich")
     assert dag.timetable.asset_condition.uri == "proctor-source://watched/nightly"
     assert dag.start_date == schedules.clock(site.home, "nightly", _schedule(site)).since
     assert dag.params["reason"] == "as every night"
+
+
+def test_airflow_starts_at_the_first_tick_after_the_schedule_became_known(site: Site) -> None:
+    """Not at one from shortly before, as it would by itself; nor at each of those missed since."""
+
+    def next_tick_of(dag: Any) -> datetime:
+        kept = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+        found = kept.next_dagrun_info(last_automated_run_info=None)
+        assert found is not None
+        return found.run_after  # type: ignore[no-any-return]
+
+    now = datetime.now(UTC)
+    known = schedules.clock(site.home, "nightly", _schedule(site)).since
+    assert now < next_tick_of(site.dag()) <= known + timedelta(days=1, hours=1)
+    path = schedules.clock_file(site.home, "nightly")
+    old = json.loads(path.read_text()) | {"since": (known - timedelta(days=5)).isoformat()}
+    path.write_text(json.dumps(old))
+    assert now - timedelta(days=1, hours=1) < next_tick_of(site.dag()) <= datetime.now(UTC)
 
 
 def test_what_airflow_keeps_of_it_is_the_same_each_time_and_names_no_source(site: Site) -> None:
@@ -127,7 +144,7 @@ def test_a_value_of_the_site_that_does_not_fit_shows(site: Site) -> None:
     (site.home.path / "site.yaml").write_text("schedules: {nightly: {params: {reson: x}}}\n")
     dag = site.dag()
     assert dag.task_ids == ["spec-errors"]
-    assert "site.yaml: schedules: nightly: reson: there is no such parameter" in str(dag.doc_md)
+    assert "site.yaml:1:32: reson: there is no such parameter" in str(dag.doc_md)
 
 
 def test_a_pipeline_without_schedule_is_as_before(site: Site) -> None:
@@ -164,7 +181,7 @@ def test_by_a_source_that_changed(site: Site) -> None:
 def test_by_sites_that_were_ready(site: Site) -> None:
     event = SimpleNamespace(asset=SimpleNamespace(uri="proctor-site://a/prep"), extra={})
     header = site.begin(run_type="asset_triggered", consumed_asset_events=[event])
-    assert header.data["started_by"] == {"by": "sites", "assets": ["proctor-site://a/prep"]}
+    assert header.data["started_by"] == {"by": "assets", "assets": ["proctor-site://a/prep"]}
 
 
 def test_by_a_person_who_gives_what_the_schedule_would(site: Site) -> None:

@@ -101,7 +101,7 @@ def test_a_value_of_the_site_that_does_not_fit(site: Site) -> None:
     with pytest.raises(ParamErrors) as caught:
         site.found()
     assert len(caught.value.problems) == 2
-    assert all(f"{site.home.path}/site.yaml: schedules" in each for each in caught.value.problems)
+    assert all(f"{site.home.path}/site.yaml:1:" in each for each in caught.value.problems)
 
 
 def test_a_profile_that_says_it_wrongly(site: Site) -> None:

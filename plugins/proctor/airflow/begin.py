@@ -105,7 +105,7 @@ class BeginOperator(BaseOperator):
         Airflow starts the first one, too, as that was what it had noted before it went down, or
         before a long run.
         """
-        # croniter takes a while to load, which the tasks of other pipelines need not wait for.
+        # It loads croniter, which the tasks of other pipelines need not wait for.
         from proctor.spec.cron import next_tick
 
         later = next_tick(*ticks, datetime.fromisoformat(tick))

@@ -8,10 +8,10 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable
+from airflow.sdk import Asset, AssetAny, AssetWatcher
 from pydantic import JsonValue
 
 from proctor.airflow import instance
@@ -90,9 +90,10 @@ def _schedule(found: Scheduled, sites: Any) -> Any:
     given = found.schedule
     if not given.cron:
         return either
-    # Without a delta of zero Airflow starts a pipeline at once that became known shortly, or a
-    # tenth of its period, after a tick.
-    ticks = CronTriggerTimetable(given.cron, timezone=given.timezone, run_immediately=timedelta(0))
+    # They load croniter, which the tasks of other pipelines need not wait for.
+    from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
+
+    ticks = CronTriggerTimetable(given.cron, timezone=given.timezone)
     return ticks if either is None else AssetOrTimeSchedule(timetable=ticks, assets=either)
 
 
@@ -132,8 +133,8 @@ def started_by(dag_run: Any) -> dict[str, Any]:
     """What started a run, as its record's header tells it.
 
     ``{"by": "clock", "tick": TIME}``, the same with ``backfill``, ``{"by": "sources", "changed":
-    [{name, was, is}]}``, ``{"by": "sites", "assets": [URI]}`` or ``{"by": "person", "name": NAME}``
-    ("" where Airflow does not know who).
+    [{name, was, is}]}``, ``{"by": "assets", "assets": [URI]}``, or ``{"by": "person", "name":
+    NAME}`` ("" where Airflow does not know who).
     """
     kind = getattr(dag_run, "run_type", "manual")
     kind = str(getattr(kind, "value", kind))
@@ -144,7 +145,7 @@ def started_by(dag_run: Any) -> dict[str, Any]:
         events = list(dag_run.consumed_asset_events)
         if changed := list(_changed(events)):
             return {"by": "sources", "changed": changed}
-        return {"by": "sites", "assets": sorted({str(e.asset.uri) for e in events})}
+        return {"by": "assets", "assets": sorted({str(e.asset.uri) for e in events})}
     return {"by": "person", "name": getattr(dag_run, "triggering_user_name", None) or ""}
 
 

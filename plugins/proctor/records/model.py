@@ -18,7 +18,7 @@ class Line(BaseModel):
 
     ``header``: the first; data holds the parameters given and in effect, versions, the spec's
     revision, the runtime and the public key; data.started_by is what started the run, by
-    ``clock``, ``backfill``, ``sources``, ``sites`` or ``person`` (airflow/schedule.py).
+    ``clock``, ``backfill``, ``sources``, ``assets`` or ``person`` (airflow/schedule.py).
     ``attempt``: data.status is ``running``, ``cancelled`` or ``finished``; data.handle names it;
     data.identity_parts is what ``identity`` is the digest of (plan/identity.py).
     ``result``: what an attempt came to; data.state is ``succeeded`` or ``failed``.

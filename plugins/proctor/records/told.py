@@ -88,10 +88,9 @@ def _started_by(told: JsonValue) -> str:
             return "a change of " + "; ".join(
                 f"{c.get('name')} from {c.get('was')} to {c.get('is')}" for c in each
             )
-        case "sites":
+        case "assets":
             assets = told.get("assets")
-            named = map(str, assets) if isinstance(assets, list) else ()
-            return "sites that were ready: " + ", ".join(named)
+            return "events of " + ", ".join(map(str, assets if isinstance(assets, list) else ()))
     return str(told.get("name") or "")
 
 

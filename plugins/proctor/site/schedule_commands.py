@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from proctor.site.commands import HomeOption, console_of, give_up, home_of
-from proctor.site.home import Home
+from proctor.site.home import PROFILE_FILE, Home
 from proctor.spec.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def list_schedules(
         typer.echo(f"no pipeline of {place.path} has a schedule; see docs/spec.md")
         return
     _print(found)
+    for name in sorted(set(place.profile().schedules) - {row.pipeline for row in found}):
+        typer.echo(f"{PROFILE_FILE} gives values to {name}, which has no schedule here")
     if not instance:
         typer.echo(f"No proctor runs on {place.path}: nothing starts before the next `proctor up`.")
     elif not instance["schedules"]:

@@ -22,6 +22,7 @@ from proctor.plan.compile import compile
 from proctor.plan.model import Plan
 from proctor.plan.params import ParamErrors, check_params
 from proctor.site.home import PROFILE_FILE, Home, HomeError, Registered
+from proctor.spec import document
 from proctor.spec.errors import SpecErrors
 from proctor.spec.load import load_pipeline
 from proctor.spec.model import Schedule
@@ -83,16 +84,20 @@ def with_values(home: Home, plan: Plan, schedule: Schedule) -> Scheduled:
     """A plan and its schedule, with what its scheduled runs are given here.
 
     Raises:
-        ParamErrors: the site gives a value that does not fit; the text names the file.
+        ParamErrors: the site gives a value that does not fit; the text names file and line.
         HomeError: the profile cannot be used.
     """
     here = home.profile().schedules.get(plan.pipeline)
     given = {**schedule.params, **(here.params if here else {})}
     try:
         params = check_params(plan, given)
-    except ParamErrors as error:
-        place = f"{home.path / PROFILE_FILE}: schedules: {plan.pipeline}"
-        raise ParamErrors(f"{place}: {problem}" for problem in error.problems) from None
+    except ParamErrors as error:  # the spec's own values are checked where it is
+        read = document.read(home.path / PROFILE_FILE)
+        below = ("schedules", plan.pipeline, "params")
+        raise ParamErrors(
+            f"{read.where_key((*below, problem.partition(':')[0]))}: {problem}"
+            for problem in error.problems
+        ) from None
     return Scheduled(plan, schedule, given, {**plan.build_params, **params})
 
 
