@@ -98,8 +98,12 @@ def plan(
         sys.stdout.write(compiled.model_dump_json(indent=1) + "\n")
         return
     from rich.console import Console
+    from rich.markup import escape
 
-    Console().print(_tree(compiled, values))
+    tree = _tree(compiled, values)
+    if pipeline.schedule:
+        tree.label = f"{tree.label}\nstarts by itself: {escape(pipeline.schedule.label)}"
+    Console().print(tree)
 
 
 @app.command()

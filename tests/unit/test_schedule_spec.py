@@ -71,7 +71,7 @@ def test_what_is_no_time(text: str, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Europe", "../../etc/passwd", "/etc/passwd", "a\0b", "x" * 999]
+    "name", ["", "Europe", "../../etc/passwd", "/etc/passwd", "a\0b", "localtime"]
 )
 def test_what_is_no_time_zone(name: str) -> None:
     assert zone_problem(name) is not None

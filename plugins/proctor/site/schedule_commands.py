@@ -152,7 +152,8 @@ def _print(rows: list[Row]) -> None:
     for row in rows:
         last = row.last
         told = f"{last.state} at {last.at[:19]}, started by {last.by or '?'}" if last else "none"
-        cells = (row.pipeline, row.when(), row.next_words(now), told)
+        when = row.schedule.label if row.schedule else ""
+        cells = (row.pipeline, when, row.next_words(now), told)
         table.add_row(*(escape(cell) for cell in cells))
     console = console_of()
     console.print(table)

@@ -59,15 +59,6 @@ class Row:
             "problem": self.problem or None,
         }
 
-    def when(self) -> str:
-        """Times and sources, for people."""
-        given, words = self.schedule, []
-        if given and given.cron:
-            words.append(f"{given.cron} ({given.timezone})")
-        if given and given.assets:
-            words.append(f"changes of {', '.join(given.assets)}, every {given.every:g} s")
-        return "; ".join(words)
-
     def next_words(self, now: datetime) -> str:
         """When the next run is, for people, on the schedule's own wall clock."""
         if self.problem:

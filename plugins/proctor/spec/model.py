@@ -340,6 +340,14 @@ class Schedule(SpecModel):
     params: dict[str, JsonValue] = Field(default_factory=dict)
     catch_up: Flag = False
 
+    @property
+    def label(self) -> str:
+        """What people read: times and sources."""
+        told = [f"{self.cron} ({self.timezone})"] if self.cron else []
+        if self.assets:
+            told.append(f"changes of {', '.join(self.assets)}, looked at every {self.every:g} s")
+        return "; ".join(told)
+
 
 ScheduleForm = Annotated[Schedule, BeforeValidator(schedule_form), Or(TEXT)]
 
