@@ -117,6 +117,19 @@ def test_a_profile_that_says_it_wrongly(site: Site) -> None:
     assert len(told) == 2
 
 
+def test_up_has_the_images_of_what_an_earlier_command_made_known(site: Site) -> None:
+    from rich.console import Console
+
+    from proctor.site.commands import _scheduled
+
+    plain = site.folder / "plain.yaml"
+    plain.write_text("steps: [{id: a, image: other/image, command: a}]\n")
+    site.home.register("plain", plain, {})
+    (site.folder / "broken.yaml").write_text("steps: 7\n")
+    site.home.register("broken", site.folder / "broken.yaml", {})
+    assert _scheduled(Console(quiet=True), site.home) == {"proctor/steps"}
+
+
 # --- since when ----------------------------------------------------------------------------------
 
 
