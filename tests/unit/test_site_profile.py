@@ -88,7 +88,8 @@ mounts: {}
         "site.yaml:10:10: 'prep' names no image of this machine by its digest; write "
         "name@sha256:... with what `docker image inspect --format '{{.Id}}' name` tells",
         "site.yaml:11:1: unknown key 'volumes' in a site's profile; "
-        "known: address, auth, coordinator, images, mounts, port, roots, schedules, sites, users",
+        "known: address, auth, coordinator, images, mounts, notify, port, roots, schedules, sites, "
+        "users",
         "site.yaml:12:1: the key 'mounts' is here twice, first in line 3; remove one of them",
     ]
 
@@ -221,3 +222,34 @@ def test_a_choice_of_sites_that_airflow_cannot_hold_is_refused(tmp_path: Path) -
     names = ", ".join(f"s{number}" for number in range(20))
     text = f"sites: {{starts: [{{pipeline: m, when: p, sites: [{names}], at_least: 10}}]}}\n"
     assert "10 of 20 sites are 184,756 choices" in problems_of(tmp_path, text)[0]
+
+
+def test_channels_that_are_no_channels(tmp_path: Path) -> None:
+    found = problems_of(
+        tmp_path,
+        """\
+notify:
+  events: [question_asked, nope]
+  smtp: {host: "a b", from: x, to: [], security: none, usr: a, password_file: p}
+  slack: {webhook: x}
+  http: {url: "http://ada:secret@example.org/x"}
+""",
+    )
+    assert found == [
+        "site.yaml:2:28: 'nope' is no event; write question_asked, answered, timed_out or run_ended",
+        "site.yaml:3:16: 'a b' is no machine's name; write it as mail.example.org",
+        "site.yaml:3:29: 'x' is no mail address; write it as ada@example.org",
+        "site.yaml:3:36: this list is empty; name one at least",
+        "site.yaml:3:50: the password would leave this machine for everybody on the way to read; "
+        "write tls or starttls",
+        "site.yaml:3:56: unknown key 'usr' in smtp; did you mean 'user'?",
+        "site.yaml:3:64: of user and password_file, each needs the other; give both, or none",
+        "site.yaml:3:79: 'p' is no absolute path; write it from the root, as in /data/scans",
+        "site.yaml:4:10: this has no 'webhook_file'; add 'webhook_file:'",
+        "site.yaml:4:11: unknown key 'webhook' in slack; did you mean 'webhook_file'?",
+        "site.yaml:5:15: an address holds no name or password; a token has a file of its own",
+    ]
+    assert problems_of(tmp_path, "notify: {events: [answered]}") == [
+        "site.yaml:1:1: nobody is told of anything; name smtp, slack or http"
+    ]
+    assert "this is not https" in problems_of(tmp_path, "notify: {http: {url: 'http://a.b'}}")[0]

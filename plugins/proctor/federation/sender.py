@@ -7,10 +7,8 @@ one header more; no address and no message holds it.
 from __future__ import annotations
 
 import json
-import os
 import re
 import ssl
-import stat
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ import httpx
 
 import proctor
 from proctor.federation.addresses import address_problem, is_loopback
+from proctor.federation.private import NotPrivate, read_private
 
 PATH = "/proctor/sites/reports"
 TOKEN = re.compile(r"[0-9a-f]{8}[.][A-Za-z0-9_-]{43}")
@@ -60,20 +59,9 @@ def read_token(path: Path) -> str:
         Refused: it is not there, open to others, or holds no token; its content is not repeated.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise Refused(f"the token's file {path} cannot be read: {error.strerror}") from None
-    try:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise Refused(f"{path} is no file; put the token into one")
-        if found.st_uid != os.geteuid():
-            raise Refused(f"{path} belongs to another user; make it your own")
-        if stat.S_IMODE(found.st_mode) & 0o177:
-            raise Refused(f"others may read the token in {path}; chmod 600 {path}")
-        text = os.read(handle, 200).decode("ascii", errors="replace").strip()
-    finally:
-        os.close(handle)
+        text = read_private(path, "token")
+    except NotPrivate as error:
+        raise Refused(str(error)) from None
     if not TOKEN.fullmatch(text):
         raise Refused(f"{path} holds no token; put the line there that the committee sent")
     return text

@@ -8,6 +8,7 @@
     schedules/       since when schedules count, and what is watched (schedules.py, sources.py)
     reports/         what a committee is told of (federation/outbox.py)
     hooks/notify     the owner's program that hears of questions and answers (notify.py)
+    notify/          messages that wait to be sent, and their log (outgoing.py)
     plans/           plans by digest            runs/      records, summaries, published files
     artifacts/       outputs of steps           work/      scratch of running attempts
     cache/           downloads                  secrets/   files 0600, handed to steps by name

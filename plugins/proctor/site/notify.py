@@ -16,43 +16,18 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import quote
 
-import httpx
-
-from proctor.airflow.subjects import parse_run_id
-from proctor.records.model import Line
-from proctor.records.store import RecordError, RunRecord
-from proctor.site.client import AirflowUnavailable
-from proctor.site.home import Home
+from proctor.site.events import Event, Watch
 from proctor.site.instance import Instance
 from proctor.site.processes import end_with_parent
-from proctor.site.rework import asked
-from proctor_steps.contract import write_atomically
 
-EVENT_FORMAT = "proctor.event/1"
 HOOK_SECONDS = 30.0
-# Runs that end at almost the same time need not come into the database in that order.
-_OVERLAP = timedelta(minutes=5)
 _LONGEST_NOTE = 300
 _TOLD = "told.json"
-# One run's damaged record keeps nothing else from being told; what Airflow misses comes next time.
-_TROUBLES = (AirflowUnavailable, httpx.HTTPError, RecordError, OSError, ValueError, KeyError)
-
-
-@dataclass(frozen=True)
-class Event:
-    """What the hook is to be told, and the place and content that say that it was told."""
-
-    at: str
-    content: dict[str, Any]
-    told: Path
-    mark: dict[str, Any]
 
 
 @dataclass
@@ -62,8 +37,11 @@ class Notifier:
     instance: Instance
     _events: list[Event] = field(default_factory=list)
     _running: _Hook | None = None
-    _seen: dict[Path, int] = field(default_factory=dict)
     _complained: str = ""
+    _watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._watch = Watch(self.instance, _TOLD)
 
     def look(self, due: bool) -> list[str]:
         """Tell the hook what it has not heard of; what went wrong with it, in lines.
@@ -84,10 +62,10 @@ class Notifier:
             first, self._complained = problem != self._complained, problem
             return said + ([f"{hook} is not run: {problem}"] if first else [])
         if due and not self._events:
-            self._events = sorted(self._find(_changed(hook)), key=lambda event: event.at)
+            self._events = self._watch.find(_changed(hook))
         if self._events:
             event = self._events.pop(0)
-            write_atomically(event.told, json.dumps(event.mark).encode())
+            event.mark_told()
             self._running = _Hook(hook, event.content)
         return said
 
@@ -98,67 +76,6 @@ class Notifier:
             time.sleep(0.1)
             said += self.look(True)
         return said
-
-    def _find(self, since: datetime) -> Iterator[Event]:
-        for record in self.instance.home.records.runs():
-            with contextlib.suppress(*_TROUBLES):
-                yield from self._in_record(record, since)
-        with contextlib.suppress(*_TROUBLES):
-            yield from self._ends(since)
-
-    def _in_record(self, record: RunRecord, since: datetime) -> Iterator[Event]:
-        written = record.path.stat()
-        if written.st_mtime < since.timestamp() or self._seen.get(record.path) == written.st_size:
-            return
-        self._seen[record.path] = written.st_size
-        told = record.own / _TOLD
-        heard = int(_read(told).get("line", 0))
-        at = ""
-        for line in record.lines():
-            at = max(at, line.at)  # the marks are in the lines' order, whatever became of the clock
-            if line.seq <= heard or datetime.fromisoformat(line.at) < since:
-                continue
-            if more := _of_line(line):
-                content = self._content(record, line.step, line.at, more)
-                yield Event(at, content, told, {"line": line.seq})
-
-    def _ends(self, since: datetime) -> Iterator[Event]:
-        told = self.instance.home.path / "airflow" / _TOLD
-        heard = {str(run): str(at) for run, at in _read(told).items()}
-        latest = max((datetime.fromisoformat(at) for at in heard.values()), default=since)
-        since = max(since, latest - _OVERLAP)
-        for run in self.instance.client.ended(since.isoformat()):
-            name, at = f"{run['dag_id']}/{run['dag_run_id']}", str(run["end_date"])
-            record = self.instance.home.records.run(run["dag_id"], run["dag_run_id"])
-            if heard.get(name) == at or parse_run_id(run["dag_run_id"])[1]:
-                continue
-            if run["state"] == "success" and not record.exists():
-                continue  # a tick that was left out: nothing ran
-            if run["state"] == "failed" and asked(record):
-                continue  # it is about to go back to an earlier step
-            heard = {n: t for n, t in heard.items() if datetime.fromisoformat(t) >= since}
-            heard[name] = at
-            content = self._content(record, "", at, {"event": "run_ended", "state": run["state"]})
-            yield Event(at, content, told, dict(heard))
-
-    def _content(
-        self, record: RunRecord, gate: str, at: str, more: dict[str, str]
-    ) -> dict[str, str]:
-        link = (
-            f"{self.instance.url}/dags/{quote(record.pipeline)}/runs/{quote(record.run, safe='')}"
-        )
-        if gate:
-            link += f"/tasks/{quote(gate)}/required_actions"
-        return {
-            "format": EVENT_FORMAT,
-            "at": at,
-            "pipeline": record.pipeline,
-            "run": record.run,
-            "gate": gate,
-            "question": _question(self.instance.home, record, gate) if gate else "",
-            "link": link,
-            **more,
-        }
 
 
 class _Hook:
@@ -227,28 +144,3 @@ def unusable(hook: Path) -> str:
 
 def _changed(hook: Path) -> datetime:
     return datetime.fromtimestamp(hook.stat().st_ctime, UTC)
-
-
-def _of_line(line: Line) -> dict[str, str]:
-    """The event that a record's line is; empty where it is none."""
-    if line.kind == "asked":
-        return {"event": "question_asked"}
-    if line.kind == "refused" and line.data.get("reason") == "timeout":
-        return {"event": "timed_out"}
-    answer = line.data.get("answer")
-    if line.kind == "approval" and isinstance(answer, dict):
-        return {"event": "answered", "by": str(answer["by"]), "decision": str(answer["decision"])}
-    return {}
-
-
-def _question(home: Home, record: RunRecord, gate: str) -> str:
-    planned = home.records.plan(record.header().plan_digest).step(gate).gate
-    return planned.question if planned else ""
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -12,6 +12,7 @@
     coordinator: {url: …, token_file: …, pipelines: [prep]}   who is told how far runs are
     sites: {listen: …}                     this home is a coordinator: sites report to it
     schedules: {nightly: {params: {…}}}    values of a pipeline's scheduled runs on this site
+    notify: {smtp: …, slack: …, http: …}   who is told of questions and ends of runs
 
 It is read like a spec: every problem at once, each with its place.
 """
@@ -35,6 +36,8 @@ from proctor.federation.profile import (
     misfits,
 )
 from proctor.runtime.host import own_image
+from proctor.site import channels
+from proctor.site.channels import Notify
 from proctor.spec.check import NAME
 from proctor.spec.check_services import IMAGE
 from proctor.spec.document import Document, parse
@@ -133,6 +136,7 @@ class Profile(ProfileModel):
     coordinator: CoordinatorAddress | None = None
     sites: Sites | None = None
     schedules: dict[PipelineName, ScheduledRuns] = Field(default_factory=dict)
+    notify: Notify | None = None
 
 
 def read_profile(path: Path) -> Profile:
@@ -160,7 +164,7 @@ def _profile(read: Document) -> Profile:
         message = f"a site's profile is a mapping of {', '.join(Profile.model_fields)}"
         raise ProfileErrors([*problems, Problem(read.where(()), message, "see docs/operating.md")])
     problems += [*_names(read, read.data), *_logins(read, read.data)]
-    problems += misfits(read, read.data)
+    problems += [*misfits(read, read.data), *channels.misfits(read, read.data)]
     try:
         profile = Profile.model_validate(read.data)
     except ValidationError as error:

@@ -13,6 +13,7 @@ import psycopg2  # type: ignore[import-untyped]
 from proctor.records.store import RecordError, RunRecord
 from proctor.site.client import AirflowUnavailable
 from proctor.site.instance import Instance
+from proctor.site.messenger import Messenger
 from proctor.site.notify import Notifier
 from proctor.site.reaper import IDLE_SECONDS, Reaper
 from proctor.site.reporting import Reporter
@@ -34,6 +35,7 @@ class Upkeep:
     _reaper: Reaper = field(init=False)
     _rework: Rework = field(init=False)
     _notifier: Notifier = field(init=False)
+    _messenger: Messenger = field(init=False)
     _reporter: Reporter = field(init=False)
     _room: Room = field(init=False)
     _troubles: Troubles = field(init=False)
@@ -42,6 +44,7 @@ class Upkeep:
         self._reaper = Reaper(self.instance)
         self._rework = Rework(self.instance)
         self._notifier = Notifier(self.instance)
+        self._messenger = Messenger(self.instance)
         self._reporter = Reporter(self.instance.home)
         self._room = Room(self.instance.home, self.instance.runtime)
         self._troubles = Troubles(self.instance.home)
@@ -62,11 +65,12 @@ class Upkeep:
             self._due = time.monotonic() + IDLE_SECONDS
         if self.only is None:  # beside a run from the terminal nothing is watched
             said += self._troubles.look(due)
-        return said + self._notifier.look(due) + self._reporter.look(due)
+        said += self._notifier.look(due) + self._messenger.look(due)
+        return said + self._reporter.look(due)
 
     def finish(self) -> list[str]:
         """Tell what is left to be told, before the launcher ends."""
-        return self._notifier.finish() + self._reporter.finish()
+        return self._notifier.finish() + self._messenger.finish() + self._reporter.finish()
 
     def _go_back(self) -> Iterator[str]:
         if self.only is not None:
