@@ -236,7 +236,8 @@ notify:
 """,
     )
     assert found == [
-        "site.yaml:2:28: 'nope' is no event; write question_asked, answered, timed_out or run_ended",
+        "site.yaml:2:28: 'nope' is no event; write question_asked, answered, timed_out or "
+        "run_ended",
         "site.yaml:3:16: 'a b' is no machine's name; write it as mail.example.org",
         "site.yaml:3:29: 'x' is no mail address; write it as ada@example.org",
         "site.yaml:3:36: this list is empty; name one at least",
