@@ -193,12 +193,17 @@ def accuracy(benchmark: str, scenario: str, number: int) -> dict[str, Any]:
     }
 
 
-def full_home(folder: Path, runs: int, pipelines: Sequence[str] = ("digits", "yolo")) -> Home:
+def full_home(
+    folder: Path,
+    runs: int,
+    pipelines: Sequence[str] = ("digits", "yolo"),
+    scenarios: Sequence[str] = SCENARIOS,
+) -> Home:
     """A home with this many runs, spread over pipelines."""
     home = Home(folder)
     plans = [plan_of(name) for name in pipelines]
     for number in range(runs):
         plan = plans[number % len(plans)]
         name = f"2026-11-01T{number:06d}"
-        write_run(home, plan, name, number=number, benchmark=plan.pipeline)
+        write_run(home, plan, name, number=number, benchmark=plan.pipeline, scenarios=scenarios)
     return home

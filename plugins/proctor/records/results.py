@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proctor.records.judged import Answer, Limits, answers, limits
 from proctor.records.rows import Row, rows, text
 from proctor.records.store import RecordError, RecordStore, RunRecord
 from proctor.records.summary import SUMMARY_FILE, SUMMARY_FORMAT, summarise
@@ -29,7 +30,8 @@ _MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 class RunResults:
     """A run with its rows. ``problem``: why its record cannot be read; then there are no rows.
 
-    ``begun``: the steps that it has come to.
+    ``begun``: the steps that it has come to. ``answers``: those that count, in the order in which
+    they were given. ``limits``: as its drift steps judged its figures.
     """
 
     pipeline: str
@@ -40,6 +42,8 @@ class RunResults:
     plan_digest: str = ""
     begun: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    limits: tuple[Limits, ...] = ()
     problem: str = ""
 
     @property
@@ -131,6 +135,8 @@ def _told(record: RunRecord, summary: Mapping[str, Any]) -> RunResults:
         plan_digest=str(summary["plan_digest"]),
         begun=tuple(s["id"] for s in summary["steps"] if s["state"] not in ("pending", "skipped")),
         rows=rows(summary),
+        answers=answers(summary),
+        limits=limits(summary),
     )
 
 

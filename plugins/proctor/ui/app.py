@@ -28,6 +28,7 @@ from proctor.ui.results import add_results
 from proctor.ui.review import add_review, review_page
 from proctor.ui.rights import may_read
 from proctor.ui.sites import add_sites
+from proctor.ui.trend import add_trend
 
 # Pages made from a step's output run no script and load nothing from anywhere else.
 _CONTENT = {
@@ -56,6 +57,7 @@ def make_app() -> FastAPI:
     app.get("/report/{dag_id}/{run_id}", dependencies=_mine)(report)
     app.get("/review/{dag_id}/{run_id}", dependencies=_mine)(review)
     add_results(app)
+    add_trend(app)
     add_review(app)
     add_record(app)
     if instance.coordinates():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +18,9 @@ from proctor.records.comparison import compare
 from proctor.records.results import RunResults, results_of
 from proctor.records.rows import Row
 from proctor.records.store import RunRecord
+from proctor.ui.downloads import as_download, as_table
 from proctor.ui.links import Link, links_of
-from proctor.ui.pages import HEADERS, respond
+from proctor.ui.pages import respond
 from proctor.ui.rights import may_see
 
 PAGE_RUNS = 25
@@ -96,7 +95,7 @@ def results(
     user: GetUserDep, wanted: Wish, page: Annotated[int, Query(ge=1, le=1_000_000)] = 1
 ) -> HTMLResponse:
     """All runs that measured or scored something, newest first, a page at a time."""
-    every = _readable(user)
+    every = readable(user)
     found = [run for run in every if wanted.run(run)]
     pages = max(1, -(-len(found) // PAGE_RUNS))
     page = min(page, pages)
@@ -119,20 +118,15 @@ def results(
 
 def as_csv(user: GetUserDep, wanted: Wish) -> Response:
     """Every wanted row, one a line."""
-    text = io.StringIO()
-    table = list(_flat(user, wanted))
     columns = list(_flat_row(RunResults("", "", ""), Row("", "", "")))
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows({key: _cell(value) for key, value in row.items()} for row in table)
-    return _download(text.getvalue(), "text/csv; charset=utf-8", "results.csv")
+    return as_table(_flat(user, wanted), columns, "results.csv")
 
 
 def as_json(user: GetUserDep, wanted: Wish) -> Response:
     """Every wanted row, as JSON."""
     told = {"format": RESULTS_FORMAT, "results": list(_flat(user, wanted))}
     text = json.dumps(told, indent=1, ensure_ascii=False)
-    return _download(text, "application/json", "results.json")
+    return as_download(text, "application/json", "results.json")
 
 
 def side_by_side(
@@ -164,7 +158,8 @@ def _record(user: Any, name: str) -> RunRecord:
     return record
 
 
-def _readable(user: Any) -> list[RunResults]:
+def readable(user: Any) -> list[RunResults]:
+    """All runs of the pipelines that a user may see, newest first."""
     known = results_of(instance.home().path)
     return known.of([name for name in known.pipelines() if may_see(user, name)])
 
@@ -182,7 +177,7 @@ def _choices(runs: list[RunResults]) -> dict[str, list[str]]:
 
 
 def _flat(user: Any, wanted: Wanted) -> Iterator[dict[str, Any]]:
-    for run in _readable(user):
+    for run in readable(user):
         if wanted.run(run):
             yield from (_flat_row(run, row) for row in wanted.rows_of(run))
 
@@ -217,14 +212,3 @@ def _flat_row(run: RunResults, row: Row) -> dict[str, Any]:
         "expected_samples": score.expected if score else None,
         **{f"latency_{name}_ns": row.latency_ns.get(name) for name in _PERCENTILES},
     }
-
-
-def _cell(value: Any) -> Any:
-    """A text that a step wrote is no formula of whoever opens the table."""
-    risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r")
-    return f"'{value}" if risky else value
-
-
-def _download(text: str, media: str, name: str) -> Response:
-    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(text, media_type=media, headers=HEADERS | disposition)
