@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from proctor.airflow.recorded import refresh_summary
+from proctor.records.book import Accepted, Book
+from proctor.records.measured import measured
 from proctor.records.store import RunRecord
 from proctor.site.home import Home
 from results_kit import BEGAN, Lines, loadgen, plan_of
@@ -68,5 +70,33 @@ def approved(by: str = "ada", **more: Any) -> dict[str, Any]:
         "evidence_reviewed": True,
         "evidence_digest": "e" * 64,
         "comment": "",
+        **more,
+    }
+
+
+def accept(home: Home, record: RunRecord, by: str = "ada") -> None:
+    """Make what a run measured the baseline."""
+    (found,) = measured(home.records, record)
+    accepted = Accepted(identity=found.identity, measured=found.measured)
+    Book(home.path).add("set", by=by, accepted=[accepted])
+
+
+def judged(low: float, high: float, **more: Any) -> dict[str, Any]:
+    """What a drift step tells, with limits of the throughput."""
+    identity = {"benchmark": "digits", "scenario": "Offline", "system": "bench-1"}
+    limits = {**identity, "backend": "onnxruntime", "precision": "", "figure": "throughput"}
+    return {"state": "steady", "limits": [{**limits, "low": low, "high": high}], **more}
+
+
+def finding(**more: Any) -> dict[str, Any]:
+    """What a drift step found."""
+    return {
+        "rule": "drift",
+        "decision": "drifted",
+        "series": "digits Offline",
+        "figure": "latency_p99",
+        "direction": "worse",
+        "size": 0.123456,
+        "differs": ["parameters uri: file:///data/patients → file:///data/other"],
         **more,
     }

@@ -27,6 +27,7 @@ from proctor.site.messenger import Messenger
 from proctor.site.outgoing import Outgoing, log, target_of
 from proctor.site.senders import Target
 from proctor.site.upkeep import Upkeep
+from trend_kit import finding
 
 QUESTION = "Ship <b>{{ 7 * 7 }}</b> & go?"
 GATE = PlanStep(
@@ -145,7 +146,7 @@ def test_every_kind_of_event_has_its_words(site: Site, web: Web) -> None:
     assert [json.loads(post.body)["subject"] for post in web.posts] == [
         "Proctor: p waits for ada or bob (look)",
         "Proctor: p has failed: nobody answered in time (look)",
-        "Proctor: p was rejected by ada (look)",
+        "Proctor: p: ada rejected (look)",
         "Proctor: p has failed",
     ]
     assert not any(b"patient" in post.body for post in web.posts)
@@ -157,6 +158,26 @@ def test_every_kind_of_event_has_its_words(site: Site, web: Web) -> None:
         "The run r of p has succeeded.\nMore is here, on the machine that runs it, after a login:\n"
         "http://127.0.0.1:8080/dags/p/runs/r"
     )
+
+
+def test_a_drift_is_named_and_what_made_it_is_not(site: Site, web: Web) -> None:
+    site.wants({"http": {"url": web.url}})
+    record = site.home.records.run("p", "r")
+    record.append("header", plan_digest=PLAN.digest, data={"params": {}})
+    for found in ([finding(figure="accuracy")], [finding()]):
+        drift = {"state": "drifted", "findings": found}
+        data = {"state": "succeeded", "metrics": {"drift": drift}}
+        record.append("result", step="judge", attempt=1, data=data)
+    record.append("asked", step="look", attempt=1, data={"evidence_digest": "e"})
+    answer = {"by": "bob", "decision": "kept", "comment": "the fan"}
+    record.append("approval", step="look", data={"answer": answer, "signature": "s"})
+    assert site.send() == []
+    asked, answered = (json.loads(post.body) for post in web.posts)
+    assert asked["subject"] == "Proctor: p has drifted and waits for ada or bob (look)"
+    assert "\nFinding: digits Offline: latency p99 +12.3 % (worse)\nMay answer" in asked["text"]
+    assert asked["findings"] == ["digits Offline: latency p99 +12.3 % (worse)"]
+    assert answered["subject"] == "Proctor: p: bob kept the old baseline (look)"
+    assert not any(b"patients" in post.body for post in web.posts)
 
 
 def test_http_gets_the_event_with_a_token_and_a_key(site: Site, web: Web) -> None:

@@ -7,17 +7,21 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_pages_of_records import Pages
 
 from proctor.records import trend as trend_module
+from proctor.records.book import Book
+from proctor.records.judged import findings
 from proctor.site.home import Home
 from proctor.ui.plot import HEIGHT, WIDTH
 from proctor.ui.trend import CHOICES
-from results_kit import full_home
-from trend_kit import OFFLINE, OTHER_IMAGE, approved, measured_run
+from results_kit import BEGAN, full_home
+from trend_kit import OFFLINE, OTHER_IMAGE, accept, approved, finding, judged, measured_run
 
 OFFLINE_TREND = "/results/trend?benchmark=digits&scenario=Offline"
 EXPORTS = ("/results/trend.csv", "/results/trend.json")
@@ -170,6 +174,115 @@ def test_answers_stand_beside_their_run(pages: Pages) -> None:
         "rejected by bob at approve",
     ]
     assert all(word in pages.text(OFFLINE_TREND) for word in words)
+
+
+def test_baselines_are_lines_for_as_long_as_they_held(pages: Pages) -> None:
+    first, _, last = (measured_run(pages.home, n, v) for n, v in enumerate((600.0, 605.0, 550.0)))
+    assert "No baseline: no result" in pages.text(OFFLINE_TREND)
+    accept(pages.home, first)
+    accept(pages.home, last, "bob")
+    text = pages.text(OFFLINE_TREND)
+    was = "baseline 600.0 samples/s, set by ada, 2"
+    now = "baseline 550.0 samples/s, set by bob, 2"
+    assert was in text and now in text and "to now digits/day-0002/performance.Offline/1" in text
+    assert "No baseline" not in text
+    plot = svg(pages)
+    rings = [a.find("circle[@class='ring']") is not None for a in plot.findall("a")]
+    assert rings == [True, False, True]
+    assert marks(plot)[0][1].endswith("; baseline")
+    told = pages.get("/results/trend.json").json()
+    assert [point["baseline"] for point in told["points"]] == [True, False, True]
+    old, new = told["baselines"]
+    assert (old["value"], old["by"], new["until"]) == (600.0, "ada", "")
+    assert old["until"] == new["since"] > old["since"]
+    Book(pages.home.path).add("retired", by="ada", identities=[_all(pages)[0].found.identity])
+    assert "to now" not in pages.text(OFFLINE_TREND)
+
+
+def test_a_baseline_that_held_then_is_drawn_where_it_held(pages: Pages) -> None:
+    begin = datetime.now(UTC) - BEGAN
+    for number in range(4):
+        record = measured_run(pages.home, begin.days - 1 + number)
+        if not number:
+            accept(pages.home, record)
+    (level,) = svg(pages).findall("g[@class='baselines']/line")
+    left, right = (float(level.get(name, "")) for name in ("x1", "x2"))
+    assert 0 < left < right <= WIDTH
+
+
+def test_a_baseline_of_a_hidden_pipeline_is_not_told(pages: Pages) -> None:
+    measured_run(pages.home, 0)
+    accept(pages.home, measured_run(pages.home, 1, 777.0, pipeline="secret"))
+    assert "baseline 777.0" in pages.text(OFFLINE_TREND)
+    pages.hidden = {"secret"}
+    assert "777" not in pages.get(OFFLINE_TREND).text
+    assert pages.get("/results/trend.json").json()["baselines"] == []
+
+
+def test_findings_that_a_person_left_open_are_told(pages: Pages) -> None:
+    measured_run(pages.home, 0)
+    identity = _all(pages)[0].found.identity
+    Book(pages.home.path).add("opened", by="ada", why="the fan is broken", identities=[identity])
+    text = pages.text(OFFLINE_TREND)
+    assert "Open findings ada kept the old baseline, 2" in text and "UTC: the fan is broken" in text
+    accept(pages.home, pages.home.records.run("digits", "day-0000"))
+    assert "the fan is broken" not in pages.text(OFFLINE_TREND)
+
+
+def test_baselines_that_were_changed_are_left_out_and_said_so(pages: Pages) -> None:
+    record = measured_run(pages.home, 0)
+    accept(pages.home, record)
+    book = Book(pages.home.path).path
+    book.write_text(book.read_text().replace('"by":"ada"', '"by":"eve"'))
+    text = pages.text(OFFLINE_TREND)
+    assert "The baselines are left out: the baselines were changed" in text and "eve" not in text
+    assert "1 measurement" in text
+    assert "the baselines were changed" in pages.text("/results/trend.json", 500)
+
+
+def test_limits_are_a_band_and_who_is_outside_is_told(pages: Pages) -> None:
+    measured_run(pages.home, 0)
+    measured_run(pages.home, 1, drift=judged(580.0, 620.0))
+    measured_run(pages.home, 2, 500.0, drift=judged(585.0, 615.0))
+    measured_run(pages.home, 3)
+    measured_run(pages.home, 4, drift=judged(590.0, 610.0))
+    plot = svg(pages)
+    bands = [str(p.get("points")).split() for p in plot.findall("g[@class='limits']/polygon")]
+    assert [len(corners) for corners in bands] == [4, 4]
+    text = pages.text(OFFLINE_TREND)
+    assert "600.0 samples/s 580.0 samples/s to 620.0 samples/s not looked" in text
+    assert "500.0 samples/s 585.0 samples/s to 615.0 samples/s, outside" in text
+    assert "No limits" not in text
+    rows = list(csv.DictReader(io.StringIO(pages.get("/results/trend.csv").text)))
+    assert [row["low"] for row in rows] == ["", "580.0", "585.0", "", "590.0"]
+    assert "No limits" in pages.text(f"{OFFLINE_TREND}&figure=latency_p99")
+
+
+@pytest.mark.parametrize(
+    "drift",
+    [
+        {"state": "steady", "limits": "none"},
+        {"state": "steady", "limits": [3, {"figure": "throughput", "low": "a", "high": 3}]},
+        {"state": 3, "limits": []},
+        judged(float("1e400"), 2.0),
+    ],
+)
+def test_limits_that_are_none(pages: Pages, drift: dict[str, Any]) -> None:
+    measured_run(pages.home, 0, drift=drift)
+    assert "No limits" in pages.text(OFFLINE_TREND)
+
+
+def test_a_drift_in_words_tells_names_and_sizes_alone() -> None:
+    many = [finding(series=f"digits {n}", size=-0.2, direction="better") for n in range(7)]
+    odd = [finding(series="A01/x: /data", figure=3), finding(size=None, figure="accuracy")]
+    assert findings({"findings": [finding(), *odd, finding(decision="undecided"), 7]}) == (
+        "digits Offline: latency p99 +12.3 % (worse)",
+        "a figure: a figure +12.3 % (worse)",
+        "digits Offline: accuracy is not as it was accepted",
+    )
+    told = findings({"findings": many})
+    assert told[0] == "digits 0: latency p99 -20 % (better)" and told[-1] == "and 2 more"
+    assert findings({}) == findings({"findings": "x"}) == ()
 
 
 def test_who_may_not_see_a_pipeline_sees_none_of_its_points(pages: Pages) -> None:

@@ -139,12 +139,12 @@ def _row(run: Mapping[str, Any], score: Mapping[str, Any] | None) -> Row:
         benchmark=text(told.get("benchmark")),
         scenario=text(run["scenario"]),
         metric=text(metric.get("name")),
-        value=_number(metric.get("value")),
+        value=number(metric.get("value")),
         unit=text(metric.get("unit")),
         valid=_verdict(run.get("valid")),
         official=_verdict(told.get("official")),
         missed=tuple(_missed(rules if isinstance(rules, list) else [])),
-        latency_ns={text(k): n for k, v in percentiles if (n := _number(v)) is not None},
+        latency_ns={text(k): n for k, v in percentiles if (n := number(v)) is not None},
         measured_in=text(run.get("measured_in")),
         disturbed=disturbed(told),
         score=_score(score) if score else None,
@@ -164,17 +164,17 @@ def _missed(rules: list[Any]) -> Iterator[Missed]:
 
 
 def _score(score: Mapping[str, Any]) -> Score:
-    samples, expected = (_number(score.get(key)) for key in ("samples", "expected_samples"))
+    samples, expected = (number(score.get(key)) for key in ("samples", "expected_samples"))
     return Score(
         metric=text(score["metric"]),
-        value=_number(score.get("value")),
+        value=number(score.get("value")),
         unit=text(score.get("unit")),
-        target=_number(score.get("target")),
+        target=number(score.get("target")),
         met=_verdict(score.get("met")),
         samples=None if samples is None else int(samples),
         expected=None if expected is None else int(expected),
-        low=_number(score.get("low")),
-        high=_number(score.get("high")),
+        low=number(score.get("low")),
+        high=number(score.get("high")),
         step=str(score["step"]),
     )
 
@@ -184,7 +184,8 @@ def text(value: Any) -> str:
     return "" if value is None else str(value)[:_LONGEST]
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
+    """A finite number that a step wrote; ``None`` for anything else."""
     good = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if good and abs(value) < float("inf") else None
 

@@ -154,8 +154,8 @@ def stretch_state(counts: Mapping[str, int], *, over: bool) -> str:
 
 
 def figures(plan: Plan, by_step: dict[str, list[Line]]) -> dict[str, list[Any]]:
-    """The newest good result of every step that measured something, or verified a measurement."""
-    results, accuracy, compliance = [], [], []
+    """The newest good result of every step that measured something, or judged a measurement."""
+    results, accuracy, compliance, drift = [], [], [], []
     for step in plan.steps:
         line = _newest(by_step.get(step.id, []), "result")
         if line is None or line.data.get("state") != "succeeded":
@@ -170,7 +170,9 @@ def figures(plan: Plan, by_step: dict[str, list[Line]]) -> dict[str, list[Any]]:
             accuracy.append({"step": step.id, **score, "findings": line.data.get("findings")})
         if _has(tested := metrics.get("compliance"), test=str, verdict=str):
             compliance.append({"step": step.id, **tested, "findings": line.data.get("findings")})
-    return {"results": results, "accuracy": accuracy, "compliance": compliance}
+        if _has(judged := metrics.get("drift"), state=str):
+            drift.append({"step": step.id, **judged})
+    return {"results": results, "accuracy": accuracy, "compliance": compliance, "drift": drift}
 
 
 def _has(metrics: Any, **wanted: Any) -> TypeGuard[dict[str, JsonValue]]:

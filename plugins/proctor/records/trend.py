@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from proctor.records.book import Entry, Identity
 from proctor.records.judged import Limits
-from proctor.records.measured import Found, Identity, measured
+from proctor.records.measured import Found, measured
 from proctor.records.results import RunResults
 from proctor.records.store import RecordError, RecordStore
 from proctor_steps.history import Figure, Measured
@@ -214,6 +215,18 @@ def _point(
     ]
     here = each.found.measured.of in accepted
     return Point(each, figure, tuple(changed), limits[-1] if limits else None, here)
+
+
+def held(entries: Iterable[Entry], of: Identity) -> list[Held]:
+    """The baselines of an identity, oldest first, each for as long as it held."""
+    found: list[Held] = []
+    for entry in entries:
+        accepted = [each.measured for each in entry.accepted if each.identity == of]
+        ends = bool(accepted) or (entry.kind == "retired" and of in entry.identities)
+        if ends and found and not found[-1].until:
+            found[-1] = replace(found[-1], until=entry.at)
+        found += [Held(each, entry.at, by=entry.by) for each in accepted]
+    return found
 
 
 def differences(before: Measured, after: Measured) -> Iterator[Difference]:

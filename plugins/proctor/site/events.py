@@ -19,6 +19,7 @@ import httpx
 
 from proctor.airflow.subjects import parse_run_id
 from proctor.plan.model import Gate
+from proctor.records.judged import findings
 from proctor.records.model import Line
 from proctor.records.store import RecordError, RunRecord
 from proctor.site.client import AirflowUnavailable
@@ -77,12 +78,16 @@ class Watch:
         self._seen[record.path] = written.st_size
         told = record.own / self.marks
         heard = int(_read(told).get("line", 0))
-        at = ""
+        at, drift = "", dict[str, Any]()
         for line in record.lines():
             at = max(at, line.at)  # the marks are in the lines' order, whatever became of the clock
+            if line.kind == "result" and isinstance(judged := _drift(line), dict):
+                drift = judged
             if line.seq <= heard or datetime.fromisoformat(line.at) < since:
                 continue
             if more := _of_line(line):
+                if line.kind == "asked":
+                    more["findings"] = list(findings(drift))
                 content = self._content(record, line.step, line.at, more)
                 yield Event(at, f"{record.name}#{line.seq}", content, told, {"line": line.seq})
 
@@ -106,7 +111,7 @@ class Watch:
             yield Event(at, f"{name}@{at}", content, told, dict(heard))
 
     def _content(
-        self, record: RunRecord, gate: str, at: str, more: dict[str, str]
+        self, record: RunRecord, gate: str, at: str, more: dict[str, Any]
     ) -> dict[str, Any]:
         link = (
             f"{self.instance.url}/dags/{quote(record.pipeline)}/runs/{quote(record.run, safe='')}"
@@ -122,6 +127,7 @@ class Watch:
             "gate": gate,
             "question": planned.question if planned else "",
             "approvers": list(planned.approvers) if planned else [],
+            "findings": [],
             "link": link,
             **more,
         }
@@ -131,7 +137,12 @@ class Watch:
         return plan.step(gate).gate
 
 
-def _of_line(line: Line) -> dict[str, str]:
+def _drift(line: Line) -> Any:
+    metrics = line.data.get("metrics")
+    return metrics.get("drift") if isinstance(metrics, dict) else None
+
+
+def _of_line(line: Line) -> dict[str, Any]:
     """The event that a record's line is; empty where it is none."""
     if line.kind == "asked":
         return {"event": "question_asked"}

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from proctor.federation.addresses import is_loopback
 
 _LONGEST = 300
+_DECIDED = {"kept": "kept the old baseline"}
 _ANYBODY = "whoever may answer this pipeline's questions"
 
 
@@ -46,10 +47,10 @@ def _subject(content: Mapping[str, Any]) -> str:
     match content["event"]:
         case "question_asked":
             people = _people(content, " or ") or "a person"
-            drifted = " has drifted and" if content.get("findings") else ""
+            drifted = " has drifted and" if content["findings"] else ""
             words = f"{pipeline}{drifted} waits for {people} ({gate})"
         case "answered":
-            words = f"{pipeline} was {_plain(content['decision'])} by {_by(content)} ({gate})"
+            words = f"{pipeline}: {_answered(content)} ({gate})"
         case "timed_out":
             words = f"{pipeline} has failed: nobody answered in time ({gate})"
         case _:
@@ -58,23 +59,23 @@ def _subject(content: Mapping[str, Any]) -> str:
 
 
 def _lines(content: Mapping[str, Any]) -> Iterator[str]:
-    run = f"The run {_plain(content['run'])} of {_plain(content['pipeline'])}"
+    run = f"run {_plain(content['run'])} of {_plain(content['pipeline'])}"
     gate = _plain(content["gate"])
     match content["event"]:
         case "question_asked":
-            yield f"{run} waits for a person at the gate {gate}."
+            yield f"The {run} waits for a person at the gate {gate}."
             yield f"Question: {_plain(content['question'])}"
-            for finding in content.get("findings") or ():
+            for finding in content["findings"]:
                 yield f"Finding: {_plain(finding)}"
             yield f"May answer: {_people(content, ', ') or _ANYBODY}."
         case "answered":
-            yield f"{run} was {_plain(content['decision'])} by {_by(content)} at the gate {gate}."
+            yield f"{_answered(content)} at the gate {gate} of the {run}."
             yield f"The question was: {_plain(content['question'])}"
         case "timed_out":
-            yield f"Nobody answered in time at the gate {gate}. {run} cannot go on."
+            yield f"Nobody answered in time at the gate {gate}. The {run} cannot go on."
             yield f"The question was: {_plain(content['question'])}"
         case _:
-            yield f"{run} {_ended(content)}."
+            yield f"The {run} {_ended(content)}."
     yield _where(content)
 
 
@@ -85,11 +86,12 @@ def _where(content: Mapping[str, Any]) -> str:
 
 
 def _people(content: Mapping[str, Any], between: str) -> str:
-    return between.join(map(_plain, content.get("approvers") or ()))
+    return between.join(map(_plain, content["approvers"]))
 
 
-def _by(content: Mapping[str, Any]) -> str:
-    return _plain(content["by"])
+def _answered(content: Mapping[str, Any]) -> str:
+    decision = _plain(content["decision"])
+    return f"{_plain(content['by'])} {_DECIDED.get(decision, decision)}"
 
 
 def _ended(content: Mapping[str, Any]) -> str:

@@ -129,8 +129,8 @@ def _values(trend: Trend) -> Iterator[float]:
         yield point.figure.value
         if point.limits:
             yield from (point.limits.low, point.limits.high)
-    for held in trend.baselines:
-        if figure := held.figure(trend.figure):
+    for each in trend.baselines:
+        if figure := each.figure(trend.figure):
             yield figure.value
 
 
@@ -173,19 +173,19 @@ def _bands(points: Sequence[Point], x: _Axis, y: _Axis) -> Iterator[str]:
 
 
 def _levels(trend: Trend, x: _Axis, y: _Axis) -> Iterator[Level]:
-    for held in trend.baselines:
-        figure = held.figure(trend.figure)
-        left, right = _moment(held.since, x.low), _moment(held.until, x.high)
+    for each in trend.baselines:
+        figure = each.figure(trend.figure)
+        left, right = _moment(each.since, x.low), _moment(each.until, x.high)
         if figure and right >= x.low and left <= x.high:
             left, right = max(left, x.low), min(right, x.high)
-            yield Level(x(left), x(right), y(figure.value), said_of(held, trend))
+            yield Level(x(left), x(right), y(figure.value), said_of(each, trend))
 
 
-def said_of(held: Held, trend: Trend) -> str:
+def said_of(baseline: Held, trend: Trend) -> str:
     """A baseline in words."""
-    figure = held.figure(trend.figure)
+    figure = baseline.figure(trend.figure)
     value = amount(figure.value if figure else None, trend.unit)
-    return f"baseline {value}" + (f", set by {held.by}" if held.by else "")
+    return f"baseline {value}" + (f", set by {baseline.by}" if baseline.by else "")
 
 
 def _moment(at: str, otherwise: float) -> float:

@@ -13,8 +13,9 @@ from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import HTMLResponse, Response
 
 from proctor.airflow import instance
+from proctor.records.book import Book, Entry, Identity, open_findings
 from proctor.records.figures import machine
-from proctor.records.measured import Identity
+from proctor.records.store import RecordError
 from proctor.records.trend import (
     Difference,
     Held,
@@ -22,6 +23,7 @@ from proctor.records.trend import (
     Point,
     Trend,
     by_identity,
+    held,
     trend,
     trends_of,
 )
@@ -96,7 +98,8 @@ def over_time(user: GetUserDep, chosen: Choice) -> HTMLResponse:
             damaged=damaged,
         )
     ((identity, measurements),) = found.items()
-    shown = _trend(user, measurements, chosen)
+    entries, problem = _book()
+    shown = _trend(user, measurements, chosen, entries)
     return respond(
         "trend",
         title=f"{identity} over time",
@@ -104,7 +107,9 @@ def over_time(user: GetUserDep, chosen: Choice) -> HTMLResponse:
         plot=plot_of(shown),
         changes=[(point, words(point.made_of)) for point in changed(shown.points)],
         rows=[(point, words(point.changed)) for point in reversed(shown.points)],
-        baselines=[(held, said_of(held, shown)) for held in shown.baselines],
+        baselines=[(each, said_of(each, shown)) for each in shown.baselines],
+        findings=[entry for entry, of in open_findings(entries) if identity in of],
+        problem=problem,
         chosen=chosen,
         choices=CHOICES,
         query=query_of(identity, figure=shown.figure, last=chosen.last),
@@ -133,7 +138,7 @@ def as_json(user: GetUserDep, chosen: Choice) -> Response:
             {**row, "changed": [vars(each) for each in point.changed]}
             for row, point in zip(_flat(shown), shown.points, strict=True)
         ],
-        "baselines": [_baseline(held, shown) for held in shown.baselines],
+        "baselines": [_baseline(each, shown) for each in shown.baselines],
     }
     return as_download(
         json.dumps(told, indent=1, ensure_ascii=False), "application/json", "trend.json"
@@ -146,25 +151,33 @@ def _one(user: Any, chosen: Chosen) -> Trend:
     if len(found) != 1:
         which = "nothing that was measured" if not found else f"{len(found)} series"
         raise HTTPException(404, f"This address means {which}; choose one under Results over time")
-    return _trend(user, found[0], chosen)
+    entries, problem = _book()
+    if problem:
+        raise HTTPException(500, problem)
+    return _trend(user, found[0], chosen, entries)
 
 
-def _trend(user: Any, measurements: Sequence[Measurement], chosen: Chosen) -> Trend:
+def _trend(
+    user: Any, measurements: Sequence[Measurement], chosen: Chosen, entries: Sequence[Entry]
+) -> Trend:
     identity = measurements[0].found.identity
-    kept = [held for held in held_of(identity) if _visible(user, held)]
+    kept = [each for each in held(entries, identity) if _visible(user, each)]
     try:
         return trend(measurements, chosen.figure, max(1, chosen.last), kept)
     except LookupError as error:
         raise HTTPException(404, str(error)) from None
 
 
-def held_of(identity: Identity) -> list[Held]:
-    """The baselines of an identity, oldest first."""
-    return []
+def _book() -> tuple[list[Entry], str]:
+    """The entries of the book of baselines, or why it cannot be read."""
+    try:
+        return Book(instance.home().path).entries(), ""
+    except RecordError as error:
+        return [], str(error)
 
 
-def _visible(user: Any, held: Held) -> bool:
-    return may_see(user, held.measured.of.partition("/")[0])
+def _visible(user: Any, baseline: Held) -> bool:
+    return may_see(user, baseline.measured.of.partition("/")[0])
 
 
 def words(differences: Sequence[Difference]) -> list[str]:
@@ -220,12 +233,12 @@ def _row(point: Point) -> dict[str, Any]:
     }
 
 
-def _baseline(held: Held, shown: Trend) -> dict[str, Any]:
-    figure = held.figure(shown.figure)
+def _baseline(each: Held, shown: Trend) -> dict[str, Any]:
+    figure = each.figure(shown.figure)
     return {
-        "of": held.measured.of,
+        "of": each.measured.of,
         "value": figure.value if figure else None,
-        "since": held.since,
-        "until": held.until,
-        "by": held.by,
+        "since": each.since,
+        "until": each.until,
+        "by": each.by,
     }
