@@ -97,7 +97,7 @@ def test_runs_are_filtered_and_compared_with_the_keyboard_alone(visitor: Visitor
     first, second = (frame.get_by_role("checkbox").nth(n) for n in (0, 1))
     first.focus()
     keys.press("Space")
-    for _ in range(9):  # past the first run's links and rules
+    for _ in range(13):  # past the first run's links, scenarios and rules
         if second.evaluate("box => box === document.activeElement"):
             break
         keys.press("Tab")
@@ -175,6 +175,9 @@ def test_axe_finds_nothing(
         "results": "results",
         "comparison": "compare?run=digits/2026-11-01T000000&run=yolo/2026-11-01T000001",
         "none": "results?state=none",
+        "kinds": "results/trend",
+        "trend": "results/trend?benchmark=digits&scenario=Offline",
+        "nothing": "results/trend?benchmark=none",
         "review": "review",
         "todo": f"review/{run}",
         "record": f"record/{run}",

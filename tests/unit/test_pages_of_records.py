@@ -85,7 +85,7 @@ def test_a_run_is_shown_with_its_figures_rules_and_accuracy(pages: Pages, plan: 
     write_run(pages.home, plan, "one", missed=("min_duration", "seed_qsl"))
     text = pages.text("/results")
     assert "1 of 1 runs" in text
-    assert "Offline digits 640.0 samples/s result samples per second" in text
+    assert "Offline over time digits 640.0 samples/s result samples per second" in text
     assert "missed · LoadGen: VALID min duration, seed qsl the round's min_duration" in text
     assert "mAP 0.5361 target 0.5368, missed" in text
     assert "5.00 ms 6.00 ms 7.00 ms" in text

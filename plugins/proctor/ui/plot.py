@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from proctor.records.figures import amount
 from proctor.records.trend import Held, Point, Trend
@@ -23,6 +23,7 @@ SIZE = {
 }
 # More marks than these stand over each other; the table has them all.
 MOST_CHANGES = 40
+_REACH = 4.0  # of the first and the last run's limits
 _LABELS = 7  # of an axis, about
 _HOUR = 3600
 _STEPS = [_HOUR * n for n in (1 / 60, 1 / 12, 0.25, 1, 3, 6, 12, 24, 48, 168, 336, 720, 2160, 8760)]
@@ -162,14 +163,15 @@ def _dates(x: _Axis) -> Iterator[Tick]:
 
 
 def _bands(points: Sequence[Point], x: _Axis, y: _Axis) -> Iterator[str]:
+    """Limits are a run's own, so they reach half the way to the runs beside it."""
     for _, group in groupby(points, key=lambda point: point.limits is not None):
         run = [(_x(p, x), y(p.limits.low), y(p.limits.high)) for p in group if p.limits]
-        if len(run) == 1:  # a bar of some width
-            run = [(at + reach, low, high) for at, low, high in run for reach in (-4.0, 4.0)]
         if run:
-            upper = [(at, high) for at, _, high in run]
-            lower = [(at, low) for at, low, _ in reversed(run)]
-            yield _corners([*upper, *lower])
+            middles = [(a[0] + b[0]) / 2 for a, b in pairwise(run)]
+            edges = [run[0][0] - _REACH, *middles, run[-1][0] + _REACH]
+            upper = [(at, high) for n, (_, _, high) in enumerate(run) for at in edges[n : n + 2]]
+            lower = [(at, low) for n, (_, low, _) in enumerate(run) for at in edges[n : n + 2]]
+            yield _corners([*upper, *reversed(lower)])
 
 
 def _levels(trend: Trend, x: _Axis, y: _Axis) -> Iterator[Level]:
