@@ -1,4 +1,4 @@
-"""A real run at a real gate: the mail and the HTTP call that arrive, and the answer they ask for."""
+"""A real run at a real gate: the mail and the HTTP call that arrive, and what they ask for."""
 
 from __future__ import annotations
 
