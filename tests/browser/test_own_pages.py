@@ -133,6 +133,35 @@ def test_what_is_shown_is_downloaded_as_csv(visitor: Visitor) -> None:
     assert {row["scenario"] for row in rows} == {"Offline"}
 
 
+def test_a_trend_is_reached_and_its_points_lead_to_their_runs(visitor: Visitor) -> None:
+    frame, keys = own(visitor, "Results"), visitor.page.keyboard
+    frame.get_by_role("link", name="Results over time", exact=True).click()
+    frame.get_by_role("link", name="digits · Offline").click()
+    expect(frame.get_by_role("heading", name="digits · Offline over time")).to_be_visible()
+    points = frame.locator("svg a.point")
+    expect(points).to_have_count(RUNS // 2)
+    expect(
+        frame.get_by_role("link", name=re.compile("digits/2026-11-01T000000: 640.0"))
+    ).to_be_visible()
+    expect(frame.get_by_role("row", name=re.compile("digits/2026-11-01T000000"))).to_be_visible()
+    picture(visitor.page, "trend")
+    with visitor.page.expect_download() as saved:
+        frame.get_by_role("link", name="Download as CSV").click()
+    with saved.value.path().open() as file:
+        assert len(list(csv.DictReader(file))) == RUNS // 2
+    frame.get_by_label("Figure").focus()
+    keys.type("latency p99")
+    for _ in range(2):
+        keys.press("Tab")
+    keys.press("Enter")
+    expect(frame.get_by_text("Lower is better.")).to_be_visible()
+    points.first.focus()
+    keys.press("Tab")
+    expect(points.nth(1)).to_be_focused()
+    keys.press("Enter")
+    expect(frame.get_by_text("digits/2026-11-01T000002").first).to_be_visible()
+
+
 def test_review_leads_to_evidence_and_to_the_question(visitor: Visitor, gated: Started) -> None:
     frame = own(visitor, "Review")
     expect(frame.get_by_role("heading", name="1 waiting for a person")).to_be_visible()
@@ -216,8 +245,9 @@ def test_a_narrow_window_scrolls_the_table_not_the_page(
 ) -> None:
     person = Visitor.of(chromium_browser, instance).log_in(instance)
     person.page.set_viewport_size({"width": 420, "height": 800})
-    for name in ("results", "review"):
-        person.page.goto(f"{instance.url}/proctor/{name}")
+    trend = "results/trend?benchmark=digits&scenario=Offline"
+    for name, address in {"results": "results", "review": "review", "trend": trend}.items():
+        person.page.goto(f"{instance.url}/proctor/{address}")
         picture(person.page, f"{name}-narrow")
         assert person.page.evaluate("document.documentElement.scrollWidth") <= 420, name
     person.page.context.close()

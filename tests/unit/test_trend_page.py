@@ -250,8 +250,8 @@ def test_limits_are_a_band_and_who_is_outside_is_told(pages: Pages) -> None:
     bands = [str(p.get("points")).split() for p in plot.findall("g[@class='limits']/polygon")]
     assert [len(corners) for corners in bands] == [8, 4]  # two runs in steps, and one alone
     text = pages.text(OFFLINE_TREND)
-    assert "600.0 samples/s 580.0 samples/s to 620.0 samples/s not looked" in text
-    assert "500.0 samples/s 585.0 samples/s to 615.0 samples/s, outside" in text
+    assert "600.0 samples/s 580.0 to 620.0 samples/s not looked" in text
+    assert "500.0 samples/s 585.0 to 615.0 samples/s, outside" in text
     assert "No limits" not in text
     rows = list(csv.DictReader(io.StringIO(pages.get("/results/trend.csv").text)))
     assert [row["low"] for row in rows] == ["", "580.0", "585.0", "", "590.0"]
