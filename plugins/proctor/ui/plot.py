@@ -180,7 +180,8 @@ def _levels(trend: Trend, x: _Axis, y: _Axis) -> Iterator[Level]:
         left, right = _moment(each.since, x.low), _moment(each.until, x.high)
         if figure and right >= x.low and left <= x.high:
             left, right = max(left, x.low), min(right, x.high)
-            yield Level(x(left), x(right), y(figure.value), f"baseline {amount(figure.value, trend.unit)}")
+            words = f"baseline {amount(figure.value, trend.unit)}"
+            yield Level(x(left), x(right), y(figure.value), words)
 
 
 def said_of(baseline: Held, trend: Trend) -> str:
