@@ -59,6 +59,13 @@ def test_verdict_findings_and_metrics_say_the_same(tmp_path: Path, kind: str) ->
     drift: Any = result.metrics["drift"]
     assert drift["state"] == "drifted"
     assert drift["series"] == {"digits SingleStream": "drifted", "digits Offline": "steady"}
+    told = {(each["scenario"], each["figure"]): each for each in drift["limits"]}
+    assert set(told) == {("SingleStream", "latency_p90"), ("Offline", "throughput")}
+    for series in verdict.series:
+        (figure,) = series.figures
+        limits = told[series.scenario, figure.figure]
+        assert (limits["low"], limits["high"]) == figure.limits
+        assert (limits["system"], limits["backend"]) == ("host", "")
     (short,) = drift["findings"]
     assert short["differs"] == ["packages onnxruntime: 1.20.0 → 1.21.0"]
     (finding,) = result.findings

@@ -6,11 +6,19 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
-from proctor_steps.drift.verdict import FILE, PAGE, DriftFinding, DriftVerdict
+from proctor_steps.drift.verdict import (
+    FILE,
+    PAGE,
+    DriftFinding,
+    DriftVerdict,
+    FigureVerdict,
+    SeriesVerdict,
+)
 from proctor_steps.history import HISTORY_FILE, History
 from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
 
 _MOUNT = "history"
+_IDENTITY = ("benchmark", "scenario", "system", "backend", "precision")
 
 
 class Params(StageParams):
@@ -56,7 +64,15 @@ def _metrics(verdict: DriftVerdict) -> dict[str, JsonValue]:
         "runs": verdict.runs,
         "series": {each.name: each.state for each in verdict.series},
         "findings": [_short(finding) for finding in verdict.findings if finding.primary],
+        "limits": [_limits(s, f) for s in verdict.series for f in s.figures if f.limits],
     }
+
+
+def _limits(series: SeriesVerdict, figure: FigureVerdict) -> dict[str, JsonValue]:
+    """Between what a figure was to lie, for whoever shows it over time."""
+    identity = series.model_dump(include={*_IDENTITY})
+    low, high = figure.limits or (None, None)
+    return {**identity, "figure": figure.figure, "low": low, "high": high}
 
 
 def _short(finding: DriftFinding) -> dict[str, JsonValue]:
