@@ -469,7 +469,9 @@ def test_the_launcher_has_it_told(site: Site, web: Web, monkeypatch: pytest.Monk
     site.put()  # the hook hears of it as well
     site.wants({"http": {"url": web.url}})
     site.asks()
+    site.instance.runtime = "fake"
     monkeypatch.setattr("proctor.site.reaper.Reaper.look", lambda self, changed: [])
+    monkeypatch.setattr("proctor.site.room.Room.look", lambda self: [])
     keeping = Upkeep(site.instance)
     keeping.look(True)
     assert keeping.finish() == []

@@ -14,12 +14,15 @@ from typing import Any
 import pytest
 from test_pages_of_records import Pages
 
+import drift_kit
 from proctor.records import trend as trend_module
-from proctor.records.book import Book
-from proctor.records.judged import findings
+from proctor.records.book import Book, Identity
+from proctor.records.judged import findings, limits
 from proctor.site.home import Home
 from proctor.ui.plot import HEIGHT, WIDTH
 from proctor.ui.trend import CHOICES
+from proctor_steps.drift.judge import judge_history
+from proctor_steps.drift.stage import _metrics
 from results_kit import BEGAN, full_home
 from trend_kit import OFFLINE, OTHER_IMAGE, accept, approved, finding, judged, measured_run
 
@@ -283,6 +286,16 @@ def test_a_drift_in_words_tells_names_and_sizes_alone() -> None:
     told = findings({"findings": many})
     assert told[0] == "digits 0: latency p99 -20 % (better)" and told[-1] == "and 2 more"
     assert findings({}) == findings({"findings": "x"}) == ()
+
+
+def test_what_the_drift_step_tells_is_understood() -> None:
+    drift = _metrics(judge_history(drift_kit.history(drift_kit.stream([1.2, 1.2, 1.2]))))
+    assert drift["state"] == "drifted"
+    (told,) = findings(drift)
+    assert re.fullmatch(r"digits SingleStream: latency p90 \+[12]\d(\.\d)? % \(worse\)", told)
+    (limit,) = limits({"drift": [drift]})
+    assert limit.identity == Identity("digits", "SingleStream", "host")
+    assert limit.figure == "latency_p90" and 0.8e6 < limit.low < 1e6 < limit.high < 1.2e6
 
 
 def test_who_may_not_see_a_pipeline_sees_none_of_its_points(pages: Pages) -> None:
