@@ -78,7 +78,9 @@ class Site:
         return FakeRuntime(self.home.path)
 
     def started(self, record: RunRecord) -> list[str]:
-        return [r["step"] for r in self.fake().starts() if r["run"] == record.run]
+        # Runs of one tick are called the same in every pipeline.
+        name = (record.pipeline, record.run)
+        return [r["step"] for r in self.fake().starts() if (r["pipeline"], r["run"]) == name]
 
     def proctor(self, *words: str) -> str:
         done = CliRunner().invoke(app, ["schedule", *words, "--home", str(self.home.path)])
