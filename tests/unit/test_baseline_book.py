@@ -353,7 +353,7 @@ def test_what_a_gate_has_not_seen_is_no_part_of_the_answer(home: Home) -> None:
         for each in plan.steps
     )
     plan = plan.model_copy(update={"steps": steps})
-    assert "performance-2" not in plan.ancestors(plan.step("gate"))
+    assert "performance-2" not in plan.ancestors("gate")
     record = Run(home, plan=plan).performed(100).performed(50, "performance-2").write()
     found = before(home, record, plan, plan.step("gate"))
     assert [each.measured.of for each in found.accepted] == ["p/r/performance/1"]

@@ -12,7 +12,7 @@ from history_kit import PLAN, Run, accuracy, loadgen, plan_of, step
 from proctor.airflow import past
 from proctor.airflow.attempts import StepRun
 from proctor.plan.compile import compile
-from proctor.plan.model import PlanStep
+from proctor.plan.model import Input, Plan, PlanStep, Source
 from proctor.records import measured as measured_module
 from proctor.records.book import Identity
 from proctor.records.history import LONGEST, history
@@ -83,6 +83,26 @@ def test_what_a_system_came_to_is_not_what_it_was_set_to(home: Home) -> None:
     assert not {"service_ms", "peak_rss_bytes", "calibrated", "target_qps"} & set(told)
     given = only(home, Run(home, "given").performed().write()).measured.made_by["settings"]
     assert given["target_qps"] == "100.0"  # where nothing was calibrated, it was asked for
+
+
+def test_what_was_measured_before_it_is_no_cause(home: Home) -> None:
+    """A tuning has other bytes each time, and LoadGen's settings follow it."""
+    tuning = Input(name="tuning", mount_path="/in", sources=(Source(step="tune", output="logs"),))
+    tuned = step("performance", tuning, exclusive=True, upstream=("tune",))
+    plan = Plan(pipeline="t", steps=(step("tune", exclusive=True), tuned))
+    inputs = {"tuning/": "7" * 64, "dataset/": "d" * 64}
+    run = Run(home, plan=plan).result("performance", {"loadgen": loadgen()}, inputs=inputs)
+    made = only(home, run.write()).measured.made_by
+    assert made["inputs"] == {"dataset": "d" * 64}
+    assert "target_qps" not in made["settings"]
+
+
+@pytest.mark.parametrize(("scenario", "samples"), [("Offline", 640), ("Server", 1)])
+def test_percentiles_are_of_queries_and_of_samples_where_one_query_is_all(
+    home: Home, scenario: str, samples: int
+) -> None:
+    told = only(home, Run(home).performed(scenario=scenario).write()).measured
+    assert next(f.samples for f in told.figures if f.name == "latency_p90") == samples
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ _MOST = 200
 # What a system under test came to, not what it was set to.
 _CAME_TO = {"service_ms", "calibrated", "peak_rss_bytes", "image", "url", "requests", "retries"}
 _CAME_TO |= {"retried_for", "timeouts", "failures"}
-# What LoadGen derives from the speed that a calibration found: it follows what is measured.
+# What LoadGen derives from the speed that a calibration or a tuning found: it follows what is
+# measured.
 _CALIBRATED = {"target_qps", "min_query_count", "min_sample_count"}
 # What reading a record that was edited, or came from elsewhere, may raise.
 _MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
@@ -213,7 +214,8 @@ class _Reader:
         image = {"name": line.data.get("image"), "digest": line.data.get("image_digest")}
         sut = _mapping(metrics.get("sut"))
         effective = _mapping(_mapping(metrics.get("settings")).get("effective"))
-        if sut.get("calibrated"):
+        measured_before = self._measured_inputs(step)
+        if sut.get("calibrated") or measured_before:
             effective = {k: v for k, v in effective.items() if k not in _CALIBRATED}
         sut = {k: v for k, v in _flat(sut).items() if k not in _CAME_TO}
         return {
@@ -222,7 +224,20 @@ class _Reader:
             "host": _texts(_flat(parts.get("host"))),
             "parameters": _texts(parts.get("params")),
             "settings": _texts(effective) | _texts(sut),
-            "inputs": {name.rstrip("/"): v for name, v in _texts(parts.get("inputs")).items()},
+            "inputs": {
+                name.rstrip("/"): sha256
+                for name, sha256 in _texts(parts.get("inputs")).items()
+                if name.partition("/")[0] not in measured_before
+            },
+        }
+
+    def _measured_inputs(self, step: str) -> set[str]:
+        """Inputs that a measuring step of the run made (logs, a tuning): other bytes each time."""
+        inputs = self._plan.step(step).inputs
+        return {
+            item.name
+            for item in inputs
+            if any(self._plan.step(source.step).exclusive for source in item.sources)
         }
 
     def _made_by_scoring(self, score: Score, measured: str) -> dict[str, dict[str, str]]:
@@ -233,8 +248,6 @@ class _Reader:
             for kind in ("image", "packages", "inputs"):
                 told = {f"{who}: {name}": value for name, value in made.get(kind, {}).items()}
                 found[kind] = found.get(kind, {}) | told
-        # The logs of each run are others.
-        found["inputs"].pop("scoring: logs", None)
         return found
 
     def _input_of(self, step: str, name: str) -> str:
@@ -264,10 +277,12 @@ def _figures(row: Row, metrics: Mapping[str, Any], score: Score | None) -> Itera
         yield Figure(
             name=row.metric, value=row.value, unit=row.unit, better=better, samples=queries
         )
+    # The one query of an Offline run is all of its samples.
+    timed = samples if row.scenario == "Offline" else queries
     for name, value in sorted(row.latency_ns.items()):
         if name[:1] == "p":
             yield Figure(
-                name=f"latency_{name}", value=value, unit="ns", better="lower", samples=queries
+                name=f"latency_{name}", value=value, unit="ns", better="lower", samples=timed
             )
     if score is not None and score.value is not None:
         yield Figure(
