@@ -48,7 +48,10 @@ class Found(Model):
 
 
 class _Kept(Model):
-    """``measured.json``. ``record``: time and size of the record that it was made from."""
+    """``measured.json``. ``record``: time and size of the record that it was made from.
+
+    The format's number changes with what is found in a record.
+    """
 
     format: Literal["proctor.measured/1"] = "proctor.measured/1"
     record: tuple[int, int]
