@@ -1,10 +1,9 @@
 """How often the drift detector is wrong, and how small a slow-down it finds.
 
-First on a noise model (benchmarks/drift_cases.py), then on real short LoadGen runs of the demo:
-slow-downs put into the system under test, and a core loaded by another process. ``--runs``: rounds
-of real runs (each has two runs without a slow-down and one of every size, in two scenarios);
-without it there are none. ``--seconds``: the length of a run. The settings are those of
-proctor_steps.drift.
+Of a noise model (benchmarks/drift_cases.py) or, with ``--runs``, of real short LoadGen runs of the
+demo: slow-downs put into the system under test, and a core loaded by another process. ``--runs``:
+rounds; each has two runs without a slow-down, one of every size and one beside that process, in two
+scenarios. ``--seconds``: the length of a run. The settings are those of proctor_steps.drift.
 """
 
 from __future__ import annotations
@@ -47,14 +46,14 @@ def measure(bench: Bench) -> None:
     bench.result["settings"] = settings
     bench.note(f"settings: sha256 {digest(settings)[:16]} of them as JSON")
     _causes(bench)
+    if bench.runs:
+        _real(bench)
+        return
     for earlier in EARLIER:
         _model(bench, "usual", cases.USUAL, earlier)
     for name, noise in (("quiet", cases.QUIET), ("noisy", cases.NOISY)):
         _model(bench, name, noise, EARLIER[1])
-    if bench.runs:
-        _real(bench)
-    else:
-        bench.note("no real runs: they are made with --runs")
+    bench.note("of the noise model; with --runs of real runs")
 
 
 def _causes(bench: Bench) -> None:
