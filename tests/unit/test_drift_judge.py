@@ -75,6 +75,14 @@ def test_verdict_findings_and_metrics_say_the_same(tmp_path: Path, kind: str) ->
     assert finding.message == verdict.findings[0].message
 
 
+def test_what_the_history_lacks_is_told(tmp_path: Path) -> None:
+    history = kit.history(kit.stream([1.0])).model_copy(update={"left_out": ("p/r3: line 4",)})
+    result, _ = run(tmp_path, written(tmp_path, history))
+    (finding,) = result.findings
+    assert (finding.rule, finding.severity) == ("history_left_out", "warning")
+    assert "p/r3: line 4" in finding.message
+
+
 def test_the_history_may_be_mounted_as_a_file(tmp_path: Path) -> None:
     result, _ = run(tmp_path, written(tmp_path, DRIFTED) / HISTORY_FILE)
     assert result.status == "ok", result.message

@@ -48,6 +48,8 @@ def run(params: Params, io: StepIO) -> None:
     io.say(f"{verdict.state}: {verdict.reason}")
     for finding in verdict.findings:
         io.find(finding.rule, _severity(finding), finding.message, finding.series)
+    for left_out in history.left_out:
+        io.find("history_left_out", "warning", f"a record is not in the history: {left_out}")
     for series in verdict.series:
         if series.disturbed:
             told = "; ".join(series.disturbed)
