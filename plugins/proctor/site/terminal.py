@@ -183,8 +183,9 @@ def results_table(console: Console, summary: Mapping[str, Any], record: RunRecor
     if table.row_count:
         console.print(table)
     for scenario, run in sorted(performance.items(), key=str):
-        for reason in disturbed(run["metrics"]) or ():
-            text = f"! {scenario} was measured on a machine that was not quiet: {reason}"
+        if reasons := disturbed(run["metrics"]):
+            text = f"! {scenario} was measured on a machine that was not quiet: "
+            text += "; ".join(reasons)
             console.print(Text(text, style="yellow"), soft_wrap=True)
         if of := run.get("measured_in"):
             text = f"* {scenario} was not measured in this run: taken over from {of}"

@@ -230,6 +230,7 @@ def _others(machine: Machine, limits: Limits) -> Iterator[str]:
     if now is not None and now > most:
         stolen = f", {machine.stolen:.2f} of it the hypervisor" if machine.stolen else ""
         yield f"others took {now:.2f} {of} during the run{stolen} (at most {most:g})"
+        return  # the worst stretch says no more
     worst = machine.worst
     # A shorter stretch is a short run, whose average has been judged.
     if worst and worst.seconds >= limits.every / 2 and worst.processors > limits.stretch:
