@@ -101,7 +101,7 @@ def test_with_few_sessions_only_a_documented_size_counts(earlier: int) -> None:
     (finding,) = large.findings
     assert finding.confidence is None
     assert finding.interval is None
-    assert f"{earlier + 1} sessions are too few for limits" in finding.message
+    assert f"too few sessions for limits ({earlier + 1})" in finding.message
     assert "confidence unknown" in finding.message
 
 
@@ -462,6 +462,12 @@ def test_the_most_telling_comes_first() -> None:
     assert [each.name for each in found] == ["onnxruntime", "performance", "dataset", "kernel"]
     assert [each.since for each in found] == ["last_steady"] * 3 + ["baseline"]
     assert [each.varied for each in found] == [False, False, True, True]
+
+
+def test_what_tuning_found_is_no_cause_before_others() -> None:
+    now = kit.made(host_kernel="6.9.0", inputs_tuning="t2", settings_target_qps="80")
+    found = judged(kit.stream([1.2, 1.2], made_by=now)).findings[0].differs
+    assert [each.name for each in found] == ["kernel", "tuning", "target_qps"]
 
 
 # --- settings, and everything at once ------------------------------------------------------------

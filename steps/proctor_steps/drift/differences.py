@@ -9,6 +9,11 @@ from proctor_steps.history import Measured
 
 # What changes a figure most directly comes first: an image differs whenever a package does.
 _TELLING = ("inputs", "packages", "image", "parameters", "settings", "host")
+# What tuning and calibration find follows the speed: an effect, before it is a cause.
+_FOLLOWS = {("inputs", "tuning")} | {
+    ("settings", name)
+    for name in ("target_qps", "min_query_count", "min_sample_count", "samples_per_query")
+}
 _Keys = dict[tuple[str, str], str]
 
 
@@ -16,7 +21,8 @@ def differences(
     baseline: Measured, steady: Sequence[Measured], now: Measured
 ) -> tuple[Difference, ...]:
     """What differs, most telling first: what changed after the last steady run, before what that
-    one had already; what never varied, before what did; then by kind.
+    one had already; what follows the speed last of each; what never varied, before what did; then
+    by kind.
 
     ``steady``: the steady runs since the baseline, oldest first.
     """
@@ -52,6 +58,7 @@ def _flat(measured: Measured) -> _Keys:
     }
 
 
-def _place(found: Difference) -> tuple[bool, bool, int, str, str]:
+def _place(found: Difference) -> tuple[bool, bool, bool, int, str, str]:
     rank = _TELLING.index(found.kind) if found.kind in _TELLING else len(_TELLING)
-    return found.since == "baseline", found.varied, rank, found.kind, found.name
+    follows = (found.kind, found.name) in _FOLLOWS
+    return found.since == "baseline", follows, found.varied, rank, found.kind, found.name

@@ -92,7 +92,7 @@ def _timed(
     made = [middle(each) for each, good in zip(sessions, within, strict=True) if good and each]
     beside = reference([then.value, *made], settings)
     found = judge(now, beside, family, settings)
-    few = f"{beside.sessions} sessions are too few for limits: compared with the baseline"
+    few = f"too few sessions for limits ({beside.sessions}): compared with the baseline"
     return FigureVerdict(
         **told,
         decision=found.decision,
