@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from proctor.cli import app
 from proctor.plan.model import Plan, PlannedOutput, PlanStep
-from proctor.records.approvals import SigningKey
+from proctor.records.approvals import SigningKey, message_of
 from proctor.records.provenance import document, nodes
 from proctor.records.store import RunRecord
 from proctor_steps.contract import Approval, digest, file_sha256, tree_digest
@@ -274,7 +274,7 @@ def test_an_answer_that_was_added_is_found(done: DemoRun) -> None:
     other = SigningKey(done.home.path.parent / "other")
     line = forged(done, by="mallory")
     answer = Approval.model_validate(line["data"]["answer"])
-    line["data"]["signature"] = other.sign("demo", RUN, answer)
+    line["data"]["signature"] = other.sign(message_of("demo", RUN, answer))
     rewrite(done.record, [*done.lines(), line])
     (done.record.folder / "provenance.json").unlink()
     code, output = say("verify", f"{done.record.folder}#Offline.throughput")
@@ -299,7 +299,8 @@ def test_a_key_of_one_s_own_in_a_document_does_not_help(done: DemoRun, tmp_path:
     for node in document["@graph"]:
         if node["@id"].startswith("approval:"):
             node["answer"]["by"] = "mallory"
-            node["signature"] = other.sign("demo", RUN, Approval.model_validate(node["answer"]))
+            answer = Approval.model_validate(node["answer"])
+            node["signature"] = other.sign(message_of("demo", RUN, answer))
     path.write_text(json.dumps([document]))
     code, output = say("verify", f"{done.tree}#Offline.throughput")
     assert code == BAD and "is not signed with this site's key" in output

@@ -91,7 +91,7 @@ def record_answer(
     """Append a signed answer; ``more``: what stands beside it in its line."""
     data = {
         "answer": approval.model_dump(mode="json"),
-        "signature": key.sign(_message(record.pipeline, record.run, approval)),
+        "signature": key.sign(message_of(record.pipeline, record.run, approval)),
         **(more or {}),
     }
     return record.append(
@@ -150,7 +150,7 @@ def check_signed(
     """
     try:
         approval = Approval.model_validate(told.get("answer"))
-        message = _message(pipeline, run, approval)
+        message = message_of(pipeline, run, approval)
         check_signature(trusted_key, str(told.get("signature")), message)
     except (ValidationError, ApprovalInvalid) as error:
         raise ApprovalInvalid(
@@ -177,5 +177,6 @@ def check_signature(trusted_key: str, signature: str, message: bytes) -> None:
         raise ApprovalInvalid("it is not signed with this site's key") from error
 
 
-def _message(pipeline: str, run: str, approval: Approval) -> bytes:
+def message_of(pipeline: str, run: str, approval: Approval) -> bytes:
+    """What is signed of an answer: its run, and all that it says."""
     return canonical_json([pipeline, run, approval.model_dump(mode="json")])
