@@ -24,7 +24,7 @@ for found in pkgutil.walk_packages(proctor_steps.__path__, "proctor_steps."):
         importlib.import_module(found.name)
     except ModuleNotFoundError as error:
         failed[found.name] = error.name
-names = "airflow proctor docker pip mlperf_loadgen onnxruntime openvino torch".split()
+names = "airflow proctor docker pip mlperf_loadgen onnxruntime openvino torch scipy".split()
 there = [name for name in names if importlib.util.find_spec(name)]
 print(json.dumps({"failed": failed, "there": there, "python": sys.version_info[:2]}))
 """
@@ -32,7 +32,7 @@ print(json.dumps({"failed": failed, "there": there, "python": sys.version_info[:
 
 @pytest.fixture(scope="module")
 def tags(docker_engine):
-    return images.build(["steps", "sut-onnxruntime"], lambda line: None)
+    return images.build(["steps", "drift", "sut-onnxruntime"], lambda line: None)
 
 
 def run_in(engine, tag, *command):
@@ -40,12 +40,16 @@ def run_in(engine, tag, *command):
 
 
 def test_what_is_in_an_image(docker_engine, tags):
+    # The program's own commands and tables are beside the steps; no container runs them.
+    program = {"typer", "rich"}
+    backends = {"mlperf_loadgen", "onnxruntime", "openvino", "torch", "starlette", "uvicorn"}
     wanted = {
-        "steps": (
-            [],
-            {"mlperf_loadgen", "onnxruntime", "openvino", "torch", "starlette", "uvicorn"},
+        "steps": ([], backends | program | {"scipy"}),
+        "drift": (["scipy"], backends | program),
+        "sut-onnxruntime": (
+            ["mlperf_loadgen", "onnxruntime"],
+            {"openvino", "torch", "scipy"} | program,
         ),
-        "sut-onnxruntime": (["mlperf_loadgen", "onnxruntime"], {"openvino", "torch"}),
     }
     for name, (there, absent) in wanted.items():
         python = "/opt/venv/bin/python"
@@ -116,4 +120,4 @@ def test_a_registry_that_does_not_answer_is_not_waited_for(docker_engine):
 
 def test_every_recipe_has_a_name_of_its_own(docker_engine):
     made = [images.tag_of(name) for name in own_images()]
-    assert len(set(made)) == len(made) == 4
+    assert len(set(made)) == len(made) == 5
