@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,23 @@ def test_a_home_of_an_earlier_version_is_closed(tmp_path: Path) -> None:
     (tmp_path / "home" / "artifacts").chmod(0o755)
     Home(tmp_path / "home").create()
     assert modes(tmp_path / "home")["artifacts"] == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL is another user")
+def test_a_start_opens_no_folder_above_it_beyond_passing_through() -> None:
+    from proctor.site.postgres import Postgres
+
+    with tempfile.TemporaryDirectory(prefix="p-") as made:
+        above = Path(made)
+        own, shared = above / "own", above / "own" / "shared"
+        home = Home(shared / "home")
+        home.create()
+        own.chmod(0o700)
+        shared.chmod(0o750)
+        server = Postgres(home.path / "postgres")
+        server.start()
+        try:
+            found = [stat.S_IMODE(each.stat().st_mode) for each in (above, own, shared, home.path)]
+            assert [f"{mode:o}" for mode in found] == ["711", "711", "751", "711"]
+        finally:
+            server.stop()

