@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -28,7 +29,6 @@ from proctor.records.store import RunRecord
 from proctor.site.client import AirflowClient
 from proctor.site.home import Home
 from proctor.site.instance import new_login_link
-from proctor.site.postgres import Postgres
 from proctor.site.reporting import outbox_of
 from proctor.site.settings import Credentials, user_name
 
@@ -109,15 +109,16 @@ class Committee:
     def invite(self, site: str) -> str:
         """What the committee sends to a site: its token."""
         words = ["coordinator", "add-site", site, "--home", str(self.home.path)]
-        done = CliRunner().invoke(app, words)
-        assert done.exit_code == 0, done.output
-        return str(done.stdout.splitlines()[1])
+        done = subprocess.run(
+            [*PROCTOR, *words], capture_output=True, text=True, env=environment(), check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[1]
 
     def reports(self, site: str) -> list[tuple[int, str, str]]:
         """Sequence, digest and text of all that a site reported, in the order of their coming."""
-        server = Postgres(self.home.path / "postgres")
-        server.start()  # which finds it running
-        engine = create_engine(server.addresses()[0])
+        socket = self.home.path / "postgres"
+        engine = create_engine(f"postgresql+psycopg2://postgres:@/postgres?host={socket}")
         query = (
             "SELECT sequence, digest, report FROM proctor_site_report AS r "
             "JOIN proctor_site AS s ON s.id = r.site_id WHERE s.name = :name ORDER BY r.id"
