@@ -14,25 +14,30 @@ from proctor.site.home import Home
 def stop_running(home: Home, fallback: str) -> list[str]:
     """End every attempt of this home of which something may be left; a line for each.
 
-    For when the services have been stopped: nobody would follow these attempts any more. A step
-    that has ended by itself is collected, as it would else run again. ``fallback``: the runtime of
-    records that do not name theirs. What cannot be stopped is told.
+    For when the services have been stopped: nobody would follow these attempts any more.
+    """
+    return [line for record in home.records.all() for line in stop_of(home, record, fallback)]
+
+
+def stop_of(home: Home, record: RunRecord, fallback: str) -> list[str]:
+    """The same of one run that has ended, or of a subject's part in it.
+
+    A step that has ended by itself is collected, as it would else run again. ``fallback``: the
+    runtime of records that do not name theirs. What cannot be stopped is told.
     """
     said = []
-    for record in home.records.all():
+    try:
+        runs = step_runs(home, record, fallback)
+    except (RecordError, RequestRefused, ValueError, OSError) as error:
+        return [f"{record.name}: {error}"]
+    for run in runs:
         try:
-            runs = step_runs(home, record, fallback)
-        except (RecordError, RequestRefused, ValueError, OSError) as error:
-            said.append(f"{record.name}: {error}")
-            continue
-        for run in runs:
-            try:
-                if isinstance(run, StepRun) and run.collect_ended():
-                    said.append(f"collected {run.name}, which had ended")
-                elif run.end_attempt():
-                    said.append(f"stopped {run.name}")
-            except (RecordError, EngineError, RequestRefused, ValueError, OSError) as error:
-                said.append(f"{run.name}: {error}")
+            if isinstance(run, StepRun) and run.collect_ended():
+                said.append(f"collected {run.name}, which had ended")
+            elif run.end_attempt():
+                said.append(f"stopped {run.name}")
+        except (RecordError, EngineError, RequestRefused, ValueError, OSError) as error:
+            said.append(f"{run.name}: {error}")
     return said
 
 

@@ -59,6 +59,8 @@ def settle(
     if failure is not None and (why := (attempt.read(STOP_FILE) or {}).get("why")):
         failure = Failure(kind="step", message=why)
     outcome = _outcome(attempt, store, handle, failure, result)
+    if outcome.failure is not None:
+        store.discard(attempt.name)  # it goes nowhere, and may be what fills the disk
     attempt.discard_secrets()
     if attempt.folder.is_dir():
         attempt.write("outcome.json", outcome.model_dump(mode="json"))

@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from proctor.airflow.answers import KEEP, unattended
 from proctor.airflow.approval import announce_unattended
+from proctor.airflow.cleanup import stop_of
 from proctor.airflow.dag import SPEC_ERRORS, task_ids
 from proctor.airflow.fan_out import look
 from proctor.airflow.recorded import refresh_summary
@@ -171,7 +172,7 @@ class WatchedRun:
             if view.stuck:
                 self.instance.client.give_up(self.plan.pipeline, self.record.run)
             if view.state in _ENDED:
-                view.notes += upkeep.finish()
+                view.notes += self._end_what_is_left() + upkeep.finish()
             show(view)
             if view.state in _ENDED:
                 return view.state
@@ -200,6 +201,14 @@ class WatchedRun:
             if step.kind == "subjects" and view.tasks.get(step.id, {}).get("state") == "deferred":
                 self._look_at_subjects(view, step.id)
         return view
+
+    def _end_what_is_left(self) -> list[str]:
+        """A run that was given up has an end in its record, before anybody is told how it ended."""
+        if not self.record.exists():
+            return []
+        home, runtime = self.instance.home, self.instance.runtime
+        parts = [self.record, *self.record.subjects()]
+        return [line for part in parts for line in stop_of(home, part, runtime)]
 
     def _look_at_subjects(self, view: View, partition: str) -> None:
         """Here nobody clears a step: where nothing goes on and too many failed, the run is over."""
