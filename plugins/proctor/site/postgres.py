@@ -49,7 +49,7 @@ def let_pass(path: Path) -> None:
             folder.chmod(mode | _PASS)
 
 
-postgres_server.ensure_prefix_permissions = let_pass
+vars(postgres_server)["ensure_prefix_permissions"] = let_pass
 
 
 class PostgresFailed(Exception):
