@@ -142,7 +142,7 @@ def test_a_rejection_without_a_comment_is_refused_and_the_form_stays(
     page = person.page
     page.get_by_role("button", name="Reject").click()
     expect(page.get_by_text("Response failed")).to_be_visible()
-    expect(page.get_by_text("a rejection without one does not count")).to_be_visible()
+    expect(page.get_by_text("without one, such an answer does not count")).to_be_visible()
     expect(page.get_by_role("button", name="Approve")).to_be_enabled()
     line = record_of(instance, at_gate).last("uncounted", "approve")
     assert line is not None
