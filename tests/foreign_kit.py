@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from proctor.runtime import base_image, images
+from proctor.runtime.base import Handle, Outcome
+from proctor.runtime.selfcheck import Bench
 
 # Two test runs on one engine have a name each; whoever ends takes only his own away.
 NAME = f"example/chestxray-standin:{os.getpid()}"
@@ -101,3 +103,14 @@ def stand_in(client: Any) -> Iterator[str]:
     }
     with built(client, NAME, files) as id:
         yield id
+
+
+def shell(bench: Bench, step: str, script: str, **more: Any) -> Handle:
+    """Start a step that is a script."""
+    return bench.start(step, command=("sh", "-c", script), **more)
+
+
+def failure_of(outcome: Outcome) -> tuple[str, str]:
+    """Whose failure it is, and what is said of it."""
+    assert outcome.failure is not None
+    return outcome.failure.kind, outcome.failure.message

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psycopg2  # type: ignore[import-untyped]
 
 from proctor.airflow.reuse import Wish, ask
 from proctor.plan.compile import load_plan
@@ -93,3 +96,15 @@ class Site:
             ask(record, Wish(fresh=True))
         watched.start(params or {}, path, {})
         return Started(self, watched)
+
+
+@contextmanager
+def sql(instance: Instance) -> Iterator[Any]:
+    """A cursor of Airflow's database, each statement committed; not named as Proctor's own are."""
+    connection = psycopg2.connect(instance.postgres.addresses()[0].replace("+psycopg2", ""))
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            yield cursor
+    finally:
+        connection.close()

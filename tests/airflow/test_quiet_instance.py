@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import psutil
-import psycopg2  # type: ignore[import-untyped]
 import pytest
-from airflow_site import Site, Started
+from airflow_site import Site, Started, sql
 
 from proctor.airflow import changes
 from proctor.airflow.changes import DECIDED, TASKS, Changes
@@ -27,18 +23,6 @@ HANG = """
         exclusive: true
         deadline: 1h
 """
-
-
-@contextmanager
-def sql(site: Site) -> Iterator[Any]:
-    url = site.instance.postgres.addresses()[0].replace("+psycopg2", "")
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            yield cursor
-    finally:
-        connection.close()
 
 
 @pytest.fixture
@@ -77,7 +61,7 @@ def test_a_click_is_told_and_a_heartbeat_is_not(site: Site, listener: Changes) -
     run = deferred(site, "told")
     while listener.wait(1):
         pass
-    with sql(site) as cursor:
+    with sql(site.instance) as cursor:
         cursor.execute("UPDATE task_instance SET last_heartbeat_at = now()")
     assert not listener.wait(1)
     site.instance.client.set_task_state("told", run.record.run, "measure", "failed")
@@ -94,7 +78,7 @@ def test_what_the_scheduler_did_itself_is_not_told_to_it(site: Site) -> None:
     for each in (all_of_it, deciding):
         while each.wait(1):
             pass
-    with sql(site) as cursor:
+    with sql(site.instance) as cursor:
         for before, after in (("success", "scheduled"), ("scheduled", "queued")):
             cursor.execute(
                 "UPDATE task_instance SET state = %s WHERE run_id = %s AND task_id = 'begin'",
@@ -114,7 +98,7 @@ def test_a_listener_that_is_cut_off_connects_again(
 ) -> None:
     monkeypatch.setattr(changes, "_RECONNECT_SECONDS", 0.0)
     first = backend(listener)
-    with sql(site) as cursor:
+    with sql(site.instance) as cursor:
         cursor.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE application_name = 'proctor changes'"
@@ -135,7 +119,7 @@ def test_a_listener_that_is_cut_off_connects_again(
 def test_a_migration_finds_airflows_tables_as_airflow_made_them(site: Site) -> None:
     url = site.instance.postgres.addresses()[0]
     count = "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal"
-    with sql(site) as cursor:
+    with sql(site.instance) as cursor:
         try:
             changes.remove(url)
             cursor.execute(count)
@@ -160,7 +144,7 @@ def test_while_a_step_is_measured_the_database_is_left_alone(site: Site) -> None
 
 
 def transactions(site: Site) -> int:
-    with sql(site) as cursor:
+    with sql(site.instance) as cursor:
         cursor.execute("SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database")
         return int(cursor.fetchone()[0])
 

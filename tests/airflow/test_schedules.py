@@ -10,14 +10,13 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psycopg2  # type: ignore[import-untyped]
 import pytest
+from airflow_site import sql
 from typer.testing import CliRunner
 
 from proctor.airflow import children, instance
@@ -104,18 +103,6 @@ def until(site: Site, condition: Callable[[], Any], seconds: float = TICK_SECOND
     raise AssertionError(f"not within {seconds} s")
 
 
-@contextmanager
-def sql(site: Site) -> Iterator[Any]:
-    url = site.running.postgres.addresses()[0].replace("+psycopg2", "")
-    connection = psycopg2.connect(url)
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            yield cursor
-    finally:
-        connection.close()
-
-
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     folder = Path(tempfile.mkdtemp(prefix="proctor-schedules-"))
@@ -144,7 +131,7 @@ def test_a_missed_tick_runs_once(site: Site) -> None:
     assert record.header().data["started_by"] == {"by": "clock", "tick": MISSED.isoformat()}
     # What Airflow had noted before it went down: it starts that, too, and it is left out.
     old = MISSED - timedelta(days=2)
-    with sql(site) as cursor:
+    with sql(site.running) as cursor:
         cursor.execute(
             "UPDATE dag SET next_dagrun = %(t)s, next_dagrun_create_after = %(t)s, "
             "next_dagrun_data_interval_start = %(t)s, next_dagrun_data_interval_end = %(t)s "

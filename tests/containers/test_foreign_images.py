@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from foreign_kit import NAME, stand_in
+from foreign_kit import NAME, failure_of, shell
 from proctor.airflow.attempts import StepRun
 from proctor.airflow.evidence import StepRefused
 from proctor.plan.model import Plan, PlannedOutput, PlanStep
 from proctor.runtime.artifacts import LocalArtifacts
-from proctor.runtime.base import Handle, Outcome, OutputTarget, RequestRefused
+from proctor.runtime.base import Handle, OutputTarget, RequestRefused
 from proctor.runtime.docker import DockerRuntime
 from proctor.runtime.selfcheck import Bench
 from proctor.site.home import Home
@@ -22,30 +20,6 @@ from proctor_steps.contract import tree_digest
 
 pytestmark = pytest.mark.docker
 OUT = (OutputTarget(name="made", mount_path="/made"),)
-
-
-@pytest.fixture(scope="module")
-def foreign(docker_engine: Any) -> Iterator[str]:
-    with stand_in(docker_engine) as id:
-        yield id
-
-
-@pytest.fixture
-def bench(foreign: str, docker_engine: Any, tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(DockerRuntime(tmp_path / "home"), tmp_path / "home", image=NAME)
-    yield made
-    made.clean()
-    wanted = {"label": f"proctor.home={made.home}"}
-    assert docker_engine.containers.list(all=True, filters=wanted) == []
-
-
-def shell(bench: Bench, step: str, script: str, **more: Any) -> Handle:
-    return bench.start(step, command=("sh", "-c", script), **more)
-
-
-def failure_of(outcome: Outcome) -> tuple[str, str]:
-    assert outcome.failure is not None
-    return outcome.failure.kind, outcome.failure.message
 
 
 def test_exit_code_0_is_success_and_what_it_made_is_looked_at_here(bench: Bench) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from foreign_kit import NAME, stand_in
-from proctor.runtime.base import Handle, Outcome, OutputTarget
+from foreign_kit import NAME, failure_of, shell
+from proctor.runtime.base import Handle, OutputTarget
 from proctor.runtime.docker import DockerRuntime
 from proctor.runtime.logfile import CHUNK
 from proctor.runtime.selfcheck import Bench
@@ -28,33 +28,11 @@ OUT = (OutputTarget(name="made", mount_path="/made"),)
 MB = 10**6
 
 
-@pytest.fixture(scope="module")
-def foreign(docker_engine: Any) -> Iterator[str]:
-    with stand_in(docker_engine) as id:
-        yield id
-
-
-@pytest.fixture
-def bench(foreign: str, tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(DockerRuntime(tmp_path / "home"), tmp_path / "home", image=NAME)
-    yield made
-    made.clean()
-
-
-def shell(bench: Bench, step: str, script: str, **more: Any) -> Handle:
-    return bench.start(step, command=("sh", "-c", script), **more)
-
-
 def said(bench: Bench, step: str, script: str, **more: Any) -> str:
     """What a script of a step's prints, whatever becomes of it."""
     handle = shell(bench, step, f"{script} 2>&1; true", **more)
     assert bench.finish(handle).failure is None
     return "\n".join(bench.runtime.logs(handle).lines)
-
-
-def failure_of(outcome: Outcome) -> tuple[str, str]:
-    assert outcome.failure is not None
-    return outcome.failure.kind, outcome.failure.message
 
 
 def ended_at_its_deadline(bench: Bench, handle: Handle) -> tuple[str, str]:

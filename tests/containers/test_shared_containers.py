@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from foreign_kit import NAME, stand_in
+from foreign_kit import shell
 from proctor.runtime.artifacts import LocalArtifacts
 from proctor.runtime.base import Handle, InputSource, OutputTarget, RequestRefused
 from proctor.runtime.container import user
-from proctor.runtime.docker import DockerRuntime
 from proctor.runtime.selfcheck import Bench
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("foreign")]
 DATA = OutputTarget(name="data", mount_path="/work/data", shared=True)
 READ = InputSource(name="before", shared="data", mount_path="/work/data/")
 FILE = OutputTarget(name="stats", mount_path="/work/data/made/stats.yaml", type="file")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def foreign(docker_engine: Any) -> Iterator[str]:
-    with stand_in(docker_engine) as id:
-        yield id
-
-
-@pytest.fixture
-def bench(docker_engine: Any, tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(DockerRuntime(tmp_path / "home"), tmp_path / "home", image=NAME)
-    yield made
-    made.clean()
-
-
-def shell(bench: Bench, step: str, script: str, **more: Any) -> Handle:
-    return bench.start(step, command=("sh", "-c", script), **more)
 
 
 def works(bench: Bench, handle: Handle) -> dict[str, str]:

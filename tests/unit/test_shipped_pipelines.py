@@ -169,24 +169,13 @@ def test_yolo_coco_needs_its_sources() -> None:
     assert params["backend"].choices == ("openvino", "onnxruntime", "torch")
 
 
-def before(plan: Plan, id: str) -> set[str]:
-    """Every step that has ended before this one begins."""
-    found: set[str] = set()
-    todo = list(plan.step(id).upstream)
-    while todo:
-        if (other := todo.pop()) not in found:
-            found.add(other)
-            todo += plan.step(other).upstream
-    return found
-
-
 def test_a_submission_fails_early() -> None:
     """No long run begins before the fields and the accuracy of every scenario are known."""
     plan = PLANS["yolo-submission"]
     scenarios = ("SingleStream", "MultiStream", "Offline")
-    assert all("preflight" in before(plan, f"accuracy.{scenario}") for scenario in scenarios)
+    assert all("preflight" in plan.ancestors(f"accuracy.{scenario}") for scenario in scenarios)
     for scenario in scenarios:
-        known = before(plan, f"performance.{scenario}")
+        known = plan.ancestors(f"performance.{scenario}")
         assert {f"score.{each}" for each in scenarios} <= known
         assert plan.step(f"score.{scenario}").params["target"] == "yolo-99"
 

@@ -65,9 +65,10 @@ def _one(node: Node, ask: Asked) -> Judged:
     text = " ".join(filter(None, (name, sign, ", ".join(words)))) or "a constraint without words"
     holds, note = None, ""
     duties: tuple[Clause, ...] = ()
-    if not right or not all(words):
-        pass  # also what stands under rightOperandReference: nothing is fetched
-    elif name == "purpose" or (not name and all(map(duo.is_duo, words))):
+    # What stands under rightOperandReference has no words either: nothing is fetched.
+    if not words or not all(words):
+        return Judged(holds, text, node.where, note, duties)
+    if name == "purpose" or (not name and all(map(duo.is_duo, words))):
         holds = _purpose(sign, words, ask)
         terms = [duo.clause(word, node.where, ask) for word in words if duo.is_duo(word)]
         duties = tuple(term for term in terms if term.says == "duty" and sign in _ANY)
