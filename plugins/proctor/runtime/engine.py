@@ -46,7 +46,7 @@ def connect(timeout: int = _ANSWER_SECONDS) -> docker.DockerClient:
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise EngineError(
             f"no Docker engine answers at {os.environ.get('DOCKER_HOST') or 'its local socket'} "
-            f"({_words(error)}): it is not installed, not running, or not open to this user"
+            f"({_words(error)}): install it, start it, or open it to this user"
         ) from error
 
 
