@@ -276,6 +276,8 @@ class StepRun(Recorded):
     def _beside(self, attempt: int, told: dict[str, Any]) -> dict[str, Any]:
         """A result with what the host was doing, and other containers told as a disturbance."""
         after = self._host_state()
+        if not after:
+            return told
         wanted = ("attempt", self.step.id, attempt)
         before: Any = next(
             (
@@ -285,8 +287,6 @@ class StepRun(Recorded):
             ),
             {},
         )
-        if not after:
-            return told
         own = len(self.step.services)
         return hoststate.with_containers(told, before, after["host"], own) | after
 

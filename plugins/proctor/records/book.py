@@ -202,14 +202,14 @@ def current(entries: Iterable[Entry]) -> dict[Identity, Baseline]:
     return dict(sorted(found.items()))
 
 
+def every(entries: Iterable[Entry]) -> list[Baseline]:
+    """Every result that was ever a baseline, oldest first."""
+    return [Baseline(entry, a.identity, a.measured) for entry in entries for a in entry.accepted]
+
+
 def ever(entries: Iterable[Entry], of: Identity) -> list[Baseline]:
-    """Every result that was the baseline of an identity, oldest first."""
-    return [
-        Baseline(entry, of, each.measured)
-        for entry in entries
-        for each in entry.accepted
-        if each.identity == of
-    ]
+    """Those of an identity."""
+    return [each for each in every(entries) if each.identity == of]
 
 
 def open_findings(entries: Iterable[Entry]) -> list[tuple[Entry, tuple[Identity, ...]]]:

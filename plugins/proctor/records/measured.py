@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import JsonValue, ValidationError
+from pydantic import ValidationError
 
 from proctor.plan.model import Plan
 from proctor.records.book import Identity
 from proctor.records.model import Line
-from proctor.records.rows import Row, Score, rows, text
+from proctor.records.rows import Row, Score, disturbed, rows, text
 from proctor.records.store import RecordError, RecordStore, RunRecord
 from proctor.records.summary import figures
 from proctor_steps.contract import Model, canonical_json
@@ -73,7 +73,7 @@ def measured(store: RecordStore, record: RunRecord, *, anew: bool = False) -> tu
         RecordError: the record, or its plan, is missing, damaged or was edited.
     """
     cache = record.own / CACHE_FILE
-    now = _stamp(record)
+    now = stamp(record)
     with contextlib.suppress(OSError, ValidationError):
         kept = _Kept.model_validate_json(cache.read_bytes())
         if kept.record == now and not anew:
@@ -96,7 +96,12 @@ def _keep(cache: Path, kept: _Kept) -> None:
         scratch.replace(cache)
 
 
-def _stamp(record: RunRecord) -> tuple[int, int]:
+def stamp(record: RunRecord) -> tuple[int, int]:
+    """Time and size of a record: another where it was written to since.
+
+    Raises:
+        RecordError: it cannot be read.
+    """
     try:
         now = record.path.stat()
     except OSError as error:
@@ -165,6 +170,7 @@ class _Reader:
         run = line.data.get("reused_from")
         of = str(run) if run else f"{self._record.name}/{row.step}/{line.attempt}"
         logs, made = "", self._made_by(row.step)
+        reasons = disturbed(self._metrics(row.step))
         if score:
             for kind, values in self._made_by_scoring(score, row.step).items():
                 made[kind] = made.get(kind, {}) | values
@@ -173,7 +179,7 @@ class _Reader:
             of=of,
             at=str(line.data.get("started_at") or line.at),
             valid=row.valid,
-            disturbed=_disturbed(self._metrics(row.step).get("disturbed")),
+            disturbed=reasons and reasons[:_MOST],
             figures=tuple(_figures(row, self._metrics(row.step), score)),
             made_by={kind: dict(sorted(made[kind].items())) for kind in sorted(made) if made[kind]},
             output_sha256=logs,
@@ -297,10 +303,6 @@ def _figures(row: Row, metrics: Mapping[str, Any], score: Score | None) -> Itera
             low=score.low,
             high=score.high,
         )
-
-
-def _disturbed(told: JsonValue) -> tuple[str, ...] | None:
-    return tuple(text(reason) for reason in told[:_MOST]) if isinstance(told, list) else None
 
 
 def _count(value: Any) -> int | None:

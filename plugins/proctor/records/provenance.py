@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from proctor.plan.model import Plan, PlanStep
+from proctor.records import chain
 from proctor.records.model import Line
 from proctor.records.store import RecordError, RecordStore, RunRecord
 from proctor.records.summary import figures
@@ -84,7 +85,7 @@ class _Part:
     def __init__(self, store: RecordStore, record: RunRecord) -> None:
         self.record = record
         self.lines = record.lines()
-        raw = record.path.read_bytes().split(b"\n")[: len(self.lines)]
+        raw = chain.raw_lines(record.path)[: len(self.lines)]
         self.digests = [hashlib.sha256(each).hexdigest() for each in raw]
         self.file = record.path.relative_to(store.home).as_posix()
         self.header = self.lines[0]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from proctor.records.book import Entry, Identity
 from proctor.records.judged import Limits
-from proctor.records.measured import Found, measured
+from proctor.records.measured import Found, measured, stamp
 from proctor.records.results import RunResults
 from proctor.records.store import RecordError, RecordStore
 from proctor_steps.history import Figure, Measured
@@ -128,15 +128,14 @@ class Trends:
     def _of(self, run: RunResults) -> Iterator[Measurement]:
         record = self._store.run(run.pipeline, run.run)
         try:
-            there = record.path.stat()
-            stamp = (there.st_mtime_ns, there.st_size)
+            now = stamp(record)
             known = self._known.get(run.name)
-            if known is None or known[0] != stamp:
-                known = self._known[run.name] = (stamp, measured(self._store, record))
+            if known is None or known[0] != now:
+                known = self._known[run.name] = (now, measured(self._store, record))
         except (RecordError, OSError):
             return  # the page Results says why
         for each in known[1]:
-            at = _time(each.measured.at) or _time(run.began)
+            at = moment(each.measured.at) or moment(run.began)
             if at is not None and not each.taken_over:
                 yield Measurement(run, each, at)
 
@@ -238,7 +237,8 @@ def differences(before: Measured, after: Measured) -> Iterator[Difference]:
                 yield Difference(kind, name, was.get(name, ""), now.get(name, ""))
 
 
-def _time(at: str) -> datetime | None:
+def moment(at: str) -> datetime | None:
+    """A time of ISO 8601, in UTC where it names no zone; ``None`` where it is none."""
     try:
         found = datetime.fromisoformat(at)
     except ValueError:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proctor.site.commands import FAILED, HomeOption, console_of, give_up, home_of, run_named
+from proctor.site.commands import (
+    FAILED,
+    HomeOption,
+    console_of,
+    give_up,
+    home_of,
+    plain_cells,
+    run_named,
+)
 
 if TYPE_CHECKING:
     from proctor.records.book import Baseline, Book, Entry, Identity
@@ -51,7 +59,7 @@ def list_baselines(home: HomeOption = None, as_json: AsJson = False) -> None:
         count = sum(each.identity in left for _, left in findings)
         accepted = f"{each.entry.by}, {each.entry.at[:10]}"
         cells = (each.id, str(each.identity), figures(each.measured), each.measured.of, accepted)
-        table.add_row(*_plain(*cells, str(count or "")))
+        table.add_row(*plain_cells(*cells, str(count or "")))
     if known:
         console.print(table)
     for line in _finding_lines(findings):
@@ -92,12 +100,12 @@ def show(
     table = _table("Figure", "Value", "Unit", "Samples")
     for figure in chosen.measured.figures:
         samples = "" if figure.samples is None else str(figure.samples)
-        table.add_row(*_plain(figure.name, f"{figure.value:g}", figure.unit, samples))
+        table.add_row(*plain_cells(figure.name, f"{figure.value:g}", figure.unit, samples))
     console.print(table)
     table = _table("Made by", "", "Value")
     for kind, values in chosen.measured.made_by.items():
         for key, value in values.items():
-            table.add_row(*_plain(kind, key, value))
+            table.add_row(*plain_cells(kind, key, value))
     console.print(table)
     for line in _finding_lines(findings):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -200,14 +208,9 @@ def _tell_runs(home: Home, book: Book) -> None:
 
 def _named(book: Book, name: str) -> Baseline:
     """A baseline that is or was, by the beginning of its ID."""
-    from proctor.records.book import Baseline
+    from proctor.records.book import every
 
-    every = [
-        Baseline(entry, each.identity, each.measured)
-        for entry in book.entries()
-        for each in entry.accepted
-    ]
-    mine = [each for each in every if each.id.startswith(name)]
+    mine = [each for each in every(book.entries()) if each.id.startswith(name)]
     if len(mine) != 1:
         known = ", ".join(each.id for each in _current(book).values()) or "none yet"
         give_up(f"{'several baselines match' if mine else 'no baseline'} {name!r}: {known}")
@@ -292,10 +295,3 @@ def _table(*columns: str) -> Any:
     for column in columns:
         table.add_column(column, no_wrap=column == "ID", overflow="fold")
     return table
-
-
-def _plain(*cells: str) -> list[Any]:
-    """A step's words as words: no markup of its own."""
-    from rich.text import Text
-
-    return [Text(cell) for cell in cells]

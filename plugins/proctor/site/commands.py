@@ -445,6 +445,13 @@ def console_of() -> Console:
     return Console()
 
 
+def plain_cells(*cells: str) -> list[Any]:
+    """A stranger's words as words: no markup, and nothing that acts on the terminal."""
+    from rich.text import Text
+
+    return [Text(printable(cell)) for cell in cells]
+
+
 def give_up(message: str) -> NoReturn:
     """End the command before it has begun, with a sentence."""
     typer.echo(message, err=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from proctor.site.verify import changed
 from proctor_steps.contract import file_sha256
 from proctor_steps.lineage import CROISSANT
 
@@ -48,16 +49,18 @@ def check_files(folder: Path) -> list[File]:
 def _compare(folder: Path, name: str, entry: Mapping[str, Any]) -> File:
     if "://" in name:
         return File(name, "away", f"not read again: it is at {name}")
+    return compare(folder, name, str(entry.get("sha256")), "dataset", "is not there")
+
+
+def compare(folder: Path, name: str, sha256: str, of: str, gone: str) -> File:
+    """One file with its digest. ``of``: what the folder is; ``gone``: what is said of no file."""
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
-        return File(name, "bad", "leads out of the dataset")
+        return File(name, "bad", f"leads out of the {of}")
     if not path.is_file():
-        return File(name, "gone", "is not there")
-    before, now = str(entry.get("sha256")), file_sha256(path)
-    if now != before:
-        text = f"its bytes have changed: recorded {before[:12]}, found {now[:12]}"
-        return File(name, "bad", text)
-    return File(name)
+        return File(name, "gone", gone)
+    now = file_sha256(path)
+    return File(name) if now == sha256 else File(name, "bad", changed(sha256, now))
 
 
 def _listed(folder: Path, name: str, place: str) -> Iterator[File]:

@@ -10,7 +10,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -135,6 +135,11 @@ class Watch:
     def _gate(self, record: RunRecord, gate: str) -> Gate | None:
         plan = self.instance.home.records.plan(record.header().plan_digest)
         return plan.step(gate).gate
+
+
+def changed(path: Path) -> datetime:
+    """When a file, its rights or its owner were changed last."""
+    return datetime.fromtimestamp(path.stat().st_ctime, UTC)
 
 
 def _drift(line: Line) -> Any:

@@ -54,6 +54,11 @@ class SourceRefused(Exception):
     """A ``file://`` parameter names a place that the site does not allow, or that is not there."""
 
 
+def others_environment() -> dict[str, str]:
+    """The environment for a program that is not to be told of this instance."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "PROCTOR_"))}
+
+
 @dataclass(frozen=True)
 class Registered:
     """A pipeline of this site: its spec file and the build parameters it is compiled with."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from proctor.airflow.answers import WORDS
 from proctor.federation.addresses import is_loopback
 
 _LONGEST = 300
-_DECIDED = {"kept": "kept the old baseline"}
 _ANYBODY = "whoever may answer this pipeline's questions"
 
 
@@ -91,7 +91,7 @@ def _people(content: Mapping[str, Any], between: str) -> str:
 
 def _answered(content: Mapping[str, Any]) -> str:
     decision = _plain(content["decision"])
-    return f"{_plain(content['by'])} {_DECIDED.get(decision, decision)}"
+    return f"{_plain(content['by'])} {WORDS.get(decision, decision)}"
 
 
 def _ended(content: Mapping[str, Any]) -> str:

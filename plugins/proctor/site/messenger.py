@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-from proctor.site.events import Watch
+from proctor.site.events import Watch, changed
 from proctor.site.home import PROFILE_FILE
 from proctor.site.instance import Instance
 from proctor.site.outgoing import Outgoing
@@ -58,7 +57,7 @@ class Messenger:
         return [*([problem] if problem and first else []), *out.notes()]
 
     def _send_what_is_new(self, out: Outgoing) -> None:
-        for event in self._watch.find(_changed(self._profile)):
+        for event in self._watch.find(changed(self._profile)):
             wanted = event.content["event"] in self._wanted
             files = out.write(event.content, event.id) if wanted else []
             event.mark_told()
@@ -76,7 +75,3 @@ class Messenger:
     @property
     def _profile(self) -> Path:
         return self.instance.home.path / PROFILE_FILE
-
-
-def _changed(profile: Path) -> datetime:
-    return datetime.fromtimestamp(profile.stat().st_ctime, UTC)

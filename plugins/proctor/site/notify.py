@@ -17,11 +17,11 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from proctor.site.events import Event, Watch
+from proctor.site.events import Event, Watch, changed
+from proctor.site.home import others_environment
 from proctor.site.instance import Instance
 from proctor.site.processes import end_with_parent
 
@@ -62,7 +62,7 @@ class Notifier:
             first, self._complained = problem != self._complained, problem
             return said + ([f"{hook} is not run: {problem}"] if first else [])
         if due and not self._events:
-            self._events = self._watch.find(_changed(hook))
+            self._events = self._watch.find(changed(hook))
         if self._events:
             event = self._events.pop(0)
             event.mark_told()
@@ -90,7 +90,6 @@ class _Hook:
         self._give_up = time.monotonic() + HOOK_SECONDS
         self._process: subprocess.Popen[bytes] | None = None
         self._problem = ""
-        ours = ("AIRFLOW", "PROCTOR_")
         try:
             self._process = subprocess.Popen(
                 [path],
@@ -98,7 +97,7 @@ class _Hook:
                 stdout=subprocess.DEVNULL,
                 stderr=self._said,
                 cwd=path.parent,
-                env={k: v for k, v in os.environ.items() if not k.startswith(ours)},
+                env=others_environment(),
                 start_new_session=True,
                 preexec_fn=end_with_parent,
             )
@@ -140,7 +139,3 @@ def unusable(hook: Path) -> str:
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return f"others may write to {path}; chmod go-w it"
     return "" if os.access(hook, os.X_OK) else "it is not executable; chmod u+x it"
-
-
-def _changed(hook: Path) -> datetime:
-    return datetime.fromtimestamp(hook.stat().st_ctime, UTC)

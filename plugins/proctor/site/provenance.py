@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import proctor_steps
+from proctor.records import chain
 from proctor.records.approvals import ApprovalInvalid, SigningKey, check_signed
+from proctor.records.model import Line
 from proctor.records.provenance import Node
-from proctor.records.store import RecordError, RunRecord
+from proctor.records.store import RecordError
 from proctor.runtime.artifacts import SCHEME, ArtifactError, LocalArtifacts
 from proctor.runtime.hashes import content_digest
-from proctor.site.dataset_files import check_files
+from proctor.site.dataset_files import check_files, compare
 from proctor.site.home import file_path
 from proctor.site.provenance_open import Opened
-from proctor.site.verify import stale
-from proctor_steps.contract import digest, file_sha256, tree_digest
+from proctor.site.verify import changed, stale
+from proctor_steps.contract import digest, tree_digest
 
 _EMBEDDED = "embedded:"
 State = Literal["good", "away", "gone", "bad"]
@@ -74,6 +76,7 @@ class _Check:
         key = SigningKey(found.home.path)
         self.trusted = key.public() if key.exists() else str(_header(found).get("public_key") or "")
         self.sources = _sources(found)
+        self._records: dict[Path, tuple[list[str], list[bytes]]] = {}
 
     def all(self, ids: list[str]) -> Iterator[Looked]:
         yield from self._problem(ids)
@@ -125,9 +128,9 @@ class _Check:
             if not path.is_file():
                 yield Looked("record", str(path), "gone", "the record is not here")
                 continue
-            yield from (Looked("record", str(path), "bad", text) for text in _chain(path))
+            problems, lines = self._record(path)
+            yield from (Looked("record", str(path), "bad", text) for text in problems)
             number = int(each.get("line", 0))
-            lines = path.read_bytes().split(b"\n")[:-1]
             same = 0 < number <= len(lines) and _sha256(lines[number - 1]) == each.get("sha256")
             place = f"{path}:{number}"
             if same:
@@ -135,6 +138,13 @@ class _Check:
             else:
                 text = f"does not tell of {node.get('name')} any more: edited, or removed"
                 yield Looked("record", place, "bad", text)
+
+    def _record(self, path: Path) -> tuple[list[str], list[bytes]]:
+        """What is wrong with a record's chain, and its lines; read once."""
+        if path not in self._records:
+            found = chain.problems(path, Line.model_validate_json), chain.raw_lines(path)
+            self._records[path] = found
+        return self._records[path]
 
     def _identity(self, place: str, raw: bytes) -> Iterator[Looked]:
         """An attempt's identity is the digest of what the line says that it is."""
@@ -187,18 +197,11 @@ class _Check:
 
     def _files(self, node: Node) -> Iterator[Looked]:
         """The files of a submission tree that a node names."""
-        tree = self.found.tree
-        for each in node.get("files") or () if tree else ():
-            name = str(each.get("name"))
-            path = tree / name  # type: ignore[operator]
-            if not path.resolve().is_relative_to(tree.resolve()):  # type: ignore[union-attr]
-                yield Looked("file", name, "bad", "leads out of the package")
-            elif not path.is_file():
-                yield Looked("file", name, "gone", "is not in the package")
-            elif (now := file_sha256(path)) != each.get("sha256"):
-                yield Looked("file", name, "bad", _changed(str(each.get("sha256")), now))
-            else:
-                yield Looked("file", name)
+        if (tree := self.found.tree) is None:
+            return
+        for each in node.get("files") or ():
+            name, sha256 = str(each.get("name")), str(each.get("sha256"))
+            yield _of_file(compare(tree, name, sha256, "package", "is not in the package"))
 
     def _artifact(self, id: str, node: Node) -> Looked:
         try:
@@ -214,7 +217,7 @@ class _Check:
         files = [
             f"{each.name}: {each.message}" for each in check_files(path) if each.state != "good"
         ]
-        text = "; ".join([_changed(str(node.get("sha256")), now), *files[:5]])
+        text = "; ".join([changed(str(node.get("sha256")), now), *files[:5]])
         return Looked("output", str(path), "bad", text)
 
     def _source(self, node: Node) -> Looked:
@@ -299,16 +302,8 @@ def _sources(found: Opened) -> dict[str, Path]:
     return {**named, **{name: Path(str(path)) for name, path in mounts.items()}}
 
 
-def _chain(path: Path) -> list[str]:
-    return RunRecord(path.parent.parent, "", "").verify_chain()
-
-
 def _sha256(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
-
-
-def _changed(before: str, now: str) -> str:
-    return f"its bytes have changed: recorded {before[:12]}, found {now[:12]}"
 
 
 def _value(path: Path, value: Callable[[Any], Any]) -> Any:

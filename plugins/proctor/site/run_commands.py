@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from proctor.records.told import SHORT, Tried, about, attempts, parameters
-from proctor.site.commands import FAILED, HomeOption, console_of, give_up, home_of, run_named
+from proctor.site.commands import (
+    FAILED,
+    HomeOption,
+    console_of,
+    give_up,
+    home_of,
+    plain_cells,
+    run_named,
+)
 from proctor.site.home import Home
 from proctor.spec.errors import did_you_mean
 from proctor_steps.trouble import printable
@@ -219,7 +227,7 @@ def _subjects(home: Home, record: RunRecord, parts: list[RunRecord]) -> Table:
     for part in sorted(parts, key=lambda part: part.partition):
         lines = part.lines()
         states = [step_state(x for x in lines if x.step == id)[0] for id in steps]
-        table.add_row(*_plain(part.partition, *states))
+        table.add_row(*plain_cells(part.partition, *states))
     return table
 
 
@@ -235,7 +243,7 @@ def _table(*columns: str) -> Table:
 def _parameters(header: Line) -> Table:
     table = _table("Parameter", "Value", "Given")
     for name, value, given in parameters(header):
-        table.add_row(*_plain(name, value, "yes" if given else ""))
+        table.add_row(*plain_cells(name, value, "yes" if given else ""))
     table.columns[1].no_wrap = False
     return table
 
@@ -252,11 +260,11 @@ def _attempts(lines: list[Line]) -> Table:
         took = "" if tried.seconds is None else f"{tried.seconds:.1f} s"
         image = tried.image.removeprefix("sha256:")[:SHORT]
         table.add_row(
-            *_plain(tried.step, number, _state(tried), took, image, tried.identity[:SHORT])
+            *plain_cells(tried.step, number, _state(tried), took, image, tried.identity[:SHORT])
         )
         for output in tried.outputs:
             size = "? bytes" if output.size is None else f"{output.size:,} bytes"
-            cells = _plain(f"  → {output.name}", "", size, "", "", output.sha256[:SHORT])
+            cells = plain_cells(f"  → {output.name}", "", size, "", "", output.sha256[:SHORT])
             table.add_row(*cells, style="dim")
     return table
 
@@ -265,12 +273,6 @@ def _state(tried: Tried) -> str:
     colon = ":" if tried.state in ("skipped", "refused") else ""
     words = f"{tried.state}{colon} {tried.message}".strip()
     return f"{words}, shares directories" if tried.shares else words
-
-
-def _plain(*cells: str) -> list[Any]:
-    from rich.text import Text
-
-    return [Text(printable(cell)) for cell in cells]
 
 
 def _answer(answer: Given) -> str:

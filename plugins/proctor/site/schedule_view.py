@@ -80,15 +80,15 @@ def rows(home: Home) -> list[Row]:
 
 
 def _row(home: Home, name: str, entry: Registered) -> Row | None:
-    last, ticked = _runs(home, name)
     try:
         given = schedules.scheduled(home, entry)
     except (SpecErrors, ParamErrors) as error:
         if schedules.known_clock(home, name) is None:
             return None  # never had one, as far as anybody knows
-        return Row(name, last=last, problem=str(error.problems[0]))
+        return Row(name, last=_runs(home, name)[0], problem=str(error.problems[0]))
     if given is None:
         return None
+    last, ticked = _runs(home, name)
     clock = schedules.known_clock(home, name)
     return Row(
         name,

@@ -140,7 +140,7 @@ def clock(home: Home, pipeline: str, schedule: Schedule) -> Clock:
         with _locked(home, pipeline):
             kept = _read(home, pipeline)
             if kept.get("says") != says:
-                kept |= {"says": says, "since": _now()}
+                kept |= {"says": says, "since": now_text()}
                 _write(home, pipeline, kept)
     return _clock(kept)
 
@@ -160,7 +160,7 @@ def pause(home: Home, pipeline: str) -> None:
     """Let nothing start by itself, from now on."""
     with _locked(home, pipeline):
         kept = _read(home, pipeline)
-        kept.setdefault("paused", _now())
+        kept.setdefault("paused", now_text())
         _write(home, pipeline, kept)
 
 
@@ -169,7 +169,7 @@ def resume(home: Home, pipeline: str) -> None:
     with _locked(home, pipeline):
         kept = _read(home, pipeline)
         if kept.pop("paused", None):
-            _write(home, pipeline, kept | ({"since": _now()} if "since" in kept else {}))
+            _write(home, pipeline, kept | ({"since": now_text()} if "since" in kept else {}))
 
 
 def _clock(kept: dict[str, Any]) -> Clock:
@@ -203,5 +203,6 @@ def _locked(home: Home, pipeline: str) -> Iterator[None]:
         yield
 
 
-def _now() -> str:
+def now_text() -> str:
+    """The time as it is kept: UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,20 +7,18 @@ across restarts, once. A source that cannot be reached is trouble that is told, 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import JsonValue
 
 from proctor.plan.model import PlanStep, resolve, selected
 from proctor.runtime.hashes import FileHashes
-from proctor.site.home import Home, HomeError, SourceRefused
-from proctor.site.schedules import FOLDER, Scheduled, folder, made_folder
+from proctor.site.home import Home, HomeError, SourceRefused, others_environment
+from proctor.site.schedules import FOLDER, Scheduled, folder, made_folder, now_text
 from proctor_steps.contract import digest, write_atomically
 
 _FILE = "sources.json"
@@ -118,7 +116,7 @@ def look(home: Home, pipeline: str, sources: list[Source]) -> Look:
 
 
 def _seen(home: Home, source: Source, old: Mark) -> Mark:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = now_text()
     where, version, trouble = _ask(home, source)
     if trouble:
         since = old.since if old.trouble else now
@@ -144,14 +142,13 @@ def _ask_afar(source: Source) -> tuple[str, str, str]:
     """By a process of its own, which has the libraries; the question goes where nobody lists it."""
     wanted = {"uri": source.uri, "secret": source.secret, "s3_endpoint": source.endpoint}
     wanted |= {"s3_region": source.region} if source.region else {}
-    ours = ("AIRFLOW", "PROCTOR_")
     try:
         done = subprocess.run(
             [sys.executable, "-m", _LOOKER],
             input=json.dumps(wanted).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # a traceback could hold the URI
-            env={k: v for k, v in os.environ.items() if not k.startswith(ours)},
+            env=others_environment(),
             timeout=LOOK_SECONDS,
             check=True,
         )

@@ -100,6 +100,11 @@ def _outputs(lines: list[Line]) -> list[tuple[str, str, str, bool]]:
     return found
 
 
+def changed(recorded: str, found: str) -> str:
+    """What is said of bytes that are not those of a digest."""
+    return f"its bytes have changed: recorded {recorded[:12]}, found {found[:12]}"
+
+
 def _output(home: Home, name: str, uri: str, sha256: str, newest: bool) -> Checked:
     try:
         found = tree_digest(LocalArtifacts(home.path).path(uri))[0]
@@ -110,8 +115,7 @@ def _output(home: Home, name: str, uri: str, sha256: str, newest: bool) -> Check
     except (OSError, ValueError) as error:
         return Checked("output", name, "bad", str(error))
     if found != sha256:
-        message = f"its bytes have changed: recorded {sha256[:12]}, found {found[:12]}"
-        return Checked("output", name, "bad", message)
+        return Checked("output", name, "bad", changed(sha256, found))
     return Checked("output", name)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby, pairwise
 
 from proctor.records.figures import amount
-from proctor.records.trend import Held, Point, Trend
+from proctor.records.trend import Held, Point, Trend, moment
 
 WIDTH, HEIGHT = 960.0, 340.0
 LEFT, RIGHT, TOP, BOTTOM = 70.0, 20.0, 34.0, 30.0
@@ -192,13 +192,8 @@ def said_of(baseline: Held, trend: Trend) -> str:
 
 
 def _moment(at: str, otherwise: float) -> float:
-    try:
-        found = datetime.fromisoformat(at)
-    except ValueError:
-        return otherwise
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=UTC)
-    return (found - datetime.fromtimestamp(0, UTC)) / timedelta(seconds=1)
+    found = moment(at)
+    return otherwise if found is None else found.timestamp()
 
 
 def _corners(places: Iterable[tuple[float, float]]) -> str:
