@@ -27,6 +27,7 @@ from benchmarks import drift_cases as cases
 from benchmarks.endpoint import Place
 from benchmarks.harness import ROOT, Bench, interval
 from proctor_steps.contract import digest
+from proctor_steps.drift.judge import settings_told
 from proctor_steps.drift.settings import SETTINGS
 
 _SECONDS = 3.0
@@ -42,7 +43,7 @@ Draw = Callable[[float, np.random.Generator], tuple[cases.Values, cases.Values]]
 
 def measure(bench: Bench) -> None:
     """The model, the causes, then what is real."""
-    settings = {**vars(SETTINGS), "primary": {k: list(v) for k, v in SETTINGS.primary.items()}}
+    settings = settings_told(SETTINGS)
     bench.result["settings"] = settings
     bench.note(f"settings: sha256 {digest(settings)[:16]} of them as JSON")
     _causes(bench)
@@ -138,13 +139,12 @@ def _real(bench: Bench) -> None:
     bench.result["told"] = runs.told
     for name, told in runs.told.items():
         marked = sum(bool(run["disturbed"]) for run in told)
-        known = all(run["disturbed"] is not None for run in told)
         loaded = name == "one core loaded"
         bench.row(
             f"real, {name}: runs marked disturbed",
-            f"{marked} of {len(told)}" if known else "nobody looked",
+            f"{marked} of {len(told)}",
             "all" if loaded else "",
-            marked == len(told) if loaded and known else None,
+            marked == len(told) if loaded else None,
         )
     for scenario in cases.FIGURES:
         _noise(bench, runs, scenario)
@@ -186,7 +186,7 @@ class Runs:
         self._command += ["--benchmark", "digits", "--backend", "onnxruntime"]
         self._command += ["--mode", "performance", "--performance-seconds", str(seconds)]
         self._command += ["--in", f"dataset={data}", "--in", f"model={model}"]
-        self._command += ["--out", f"logs={self._logs}", *_watching()]
+        self._command += ["--out", f"logs={self._logs}", "--watch-machine", "true"]
 
     def round(self, name: str, slower: float, load: int = 0) -> None:
         """One run of each scenario."""
@@ -222,12 +222,4 @@ class Runs:
         run = json.loads((self._logs / "run.json").read_bytes())
         offline = scenario == "Offline"
         value = run["metric"]["value"] if offline else run["latency_ns"]["p90"]
-        return {"scenario": scenario, "value": value, "disturbed": run.get("disturbed")}
-
-
-def _watching() -> list[str]:
-    """Runs as short as these are looked at only where that is asked for."""
-    from proctor_steps.loadgen.run import STAGE
-
-    known = "watch_machine" in STAGE.params.model_fields
-    return ["--watch-machine", "true"] if known else []
+        return {"scenario": scenario, "value": value, "disturbed": run["disturbed"]}

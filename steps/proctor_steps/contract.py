@@ -148,10 +148,10 @@ class Progress(Model):
 class Result(Model):
     """``result.json``.
 
-    ``metrics`` holds JSON figures. Two keys have a meaning for the orchestrator's summary:
+    ``metrics`` holds JSON figures. Four keys have a meaning for the orchestrator's summary:
     ``loadgen`` (a LoadGen run as data: scenario, mode, valid, ..., and ``disturbed``: why the
-    machine was not quiet, a list of texts; absent or ``null`` where nobody looked) and ``accuracy``
-    (metric, value, samples).
+    machine was not quiet, a list of texts; absent or ``null`` where nobody looked), ``accuracy``
+    (metric, value, samples), ``compliance`` and ``drift``.
     """
 
     format: Literal["proctor.result/1"] = "proctor.result/1"

@@ -14,7 +14,6 @@ from pydantic import Field
 from proctor_steps.contract import Model
 
 HISTORY_FILE = "history.json"
-HISTORY_FORMAT = "proctor.history/1"
 
 
 class Figure(Model):

@@ -261,7 +261,7 @@ def _by_contract(stage: Stage[Any], folder: Path) -> int:
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     except ValidationError as error:
-        problem = "is no contract that this version reads:\n" + _listed(error)
+        problem = "is no contract that this version reads:\n" + listed(error)
     else:
         return execute(stage, made, folder)
     raise _Unusable(
@@ -329,10 +329,10 @@ def _params(stage: Stage[P], contract_: Contract) -> P:
     try:
         return stage.params.model_validate(contract_.params)
     except ValidationError as error:
-        raise StepError(f"parameters of {stage.name!r} do not fit:\n{_listed(error)}") from error
+        raise StepError(f"parameters of {stage.name!r} do not fit:\n{listed(error)}") from error
 
 
-def _listed(error: ValidationError) -> str:
+def listed(error: ValidationError) -> str:
     """A line for each problem. The values stay out: one may be an address that holds a key."""
     return "\n".join(
         f"  {'.'.join(str(p) for p in e['loc']) or 'the file'}: {e['msg']}" for e in error.errors()

@@ -29,6 +29,7 @@ from proctor_steps.policy import mlperf
 from proctor_steps.policy.answer import FILE, Answer, answer
 from proctor_steps.policy.clauses import Asked, blocking
 from proctor_steps.policy.folder import NAMES, beside
+from proctor_steps.policy.metadata import Metadata
 from proctor_steps.policy.metadata import read as read_metadata
 from proctor_steps.policy.terms import Terms
 from proctor_steps.policy.usage import UsageParams, decide
@@ -171,7 +172,8 @@ def run(params: Params, io: StepIO) -> None:
     where = path.relative_to(folder).as_posix()
     coco = _read(path, where, params.licences)
     ask = Asked(params.purpose, params.date, params.accept) if params.purpose else None
-    answered = _answer(params.licences, ask, coco, where, io) if ask else None
+    found = _beside(ask is not None, io)
+    answered = _answer(params.licences, ask, coco, where, found, io) if ask else None
     kept = select(coco.images, coco.licences, params.licences, ask)
     if not kept:
         raise DataError(
@@ -181,19 +183,36 @@ def run(params: Params, io: StepIO) -> None:
     names = [str(image["file_name"]) for image in kept]
     _copy_all(find_images(io.input("images"), names), out / IMAGES, io)
     _write_json(out / "annotations" / ANNOTATIONS, filtered(coco, kept))
-    _describe(params, coco, kept, out, io)
+    _describe(params, coco, kept, found, out, io)
     _tell(params, coco, kept, names, out, io)
     if answered:
         _write_json(out / FILE, answered.as_json())
 
 
-def _answer(rule: str, ask: Asked, coco: Coco, where: str, io: StepIO) -> Answer:
+def _beside(asked: bool, io: StepIO) -> list[Metadata]:
+    """Metadata beside the inputs. Where no purpose asks for them, damaged ones are only told of.
+
+    Raises:
+        DataError: they are damaged, and a purpose asks for them.
+    """
+    try:
+        return [each for name in STAGE.inputs for each in beside(io.input(name))]
+    except DataError as error:
+        if asked:
+            raise
+        text = f"{CROISSANT} does not carry usage terms on, as some cannot be read: {error}"
+        io.find("usage_unread", "warning", text, "usageInfo")
+        return []
+
+
+def _answer(
+    rule: str, ask: Asked, coco: Coco, where: str, found: Sequence[Metadata], io: StepIO
+) -> Answer:
     """What the licences of the images say of the purpose, and usage terms beside the data.
 
     Raises:
         DataError: nothing may be used, or all was to be kept and some may not.
     """
-    found = [each for name in STAGE.inputs for each in beside(io.input(name))]
     # Each image has a licence; what metadata say of the licences of all of them adds nothing.
     terms = [replace(each, terms=Terms(usage=each.terms.usage), parts=()) for each in found]
     images = read_metadata(coco.whole, where)
@@ -218,7 +237,12 @@ def _read(path: Path, where: str, rule: str) -> Coco:
 
 
 def _describe(
-    params: Params, coco: Coco, kept: Sequence[Mapping[str, Any]], out: Path, io: StepIO
+    params: Params,
+    coco: Coco,
+    kept: Sequence[Mapping[str, Any]],
+    found: Sequence[Metadata],
+    out: Path,
+    io: StepIO,
 ) -> None:
     """The dataset's metadata, beside it, with the usage terms that lay beside the inputs."""
     words = {
@@ -226,13 +250,7 @@ def _describe(
         "purpose": f"those that may be used for {params.purpose}",
         "all": "those of every licence",
     }
-    try:
-        found = [each for name in STAGE.inputs for each in beside(io.input(name))]
-        usage = tuple(node for each in found for node in each.terms.usage)
-    except DataError as error:
-        text = f"{CROISSANT} does not carry usage terms on, as some cannot be read: {error}"
-        io.find("usage_unread", "warning", text, "usageInfo")
-        usage = ()
+    usage = tuple(node for each in found for node in each.terms.usage)
     made = croissant.Prepared(
         out, f"annotations/{ANNOTATIONS}", IMAGES, coco, kept, words[params.licences], usage
     )

@@ -40,7 +40,7 @@ def judge_history(history: History, settings: Settings = SETTINGS) -> DriftVerdi
         reason=_REASONS[state],
         runs=max(verdict.runs for verdict in judged),
         family=family,
-        settings=_told(settings),
+        settings=settings_told(settings),
         findings=tuple(f for v in judged for f in findings(v)),
         series=tuple(judged),
     )
@@ -86,5 +86,6 @@ def _state(judged: Sequence[FigureVerdict], unquiet: bool) -> State:
     return "undecided" if "undecided" in found else "steady"
 
 
-def _told(settings: Settings) -> dict[str, Any]:
+def settings_told(settings: Settings) -> dict[str, Any]:
+    """Settings as ``verdict.json`` has them."""
     return {**vars(settings), "primary": {k: list(v) for k, v in settings.primary.items()}}

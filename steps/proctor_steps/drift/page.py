@@ -56,7 +56,6 @@ def page(verdict: DriftVerdict, history: History, contract: Contract) -> str:
     return filled(
         Path(__file__).with_name("page.html.j2"),
         filters={
-            "change": tell.change,
             "spoken": tell.spoken,
             "percent": tell.percent,
             "confidence": tell.confidence,

@@ -15,7 +15,7 @@ from proctor_steps.drift.verdict import (
     SeriesVerdict,
 )
 from proctor_steps.history import HISTORY_FILE, History
-from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO
+from proctor_steps.stage import DataError, Stage, StageParams, StepError, StepIO, listed
 
 _MOUNT = "history"
 _IDENTITY = ("benchmark", "scenario", "system", "backend", "precision")
@@ -101,10 +101,7 @@ def _read(path: Path) -> History:
     except FileNotFoundError:
         raise DataError(f"there is no {path.name} in the history's folder") from None
     except ValidationError as error:
-        shown = "\n".join(
-            f"  {'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()
-        )
-        raise DataError(f"{path.name} is not what Proctor writes:\n{shown}") from error
+        raise DataError(f"{path.name} is not what Proctor writes:\n{listed(error)}") from error
 
 
 STAGE = Stage(

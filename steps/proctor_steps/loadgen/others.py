@@ -2,7 +2,7 @@
 
 The kernel counts all work on a processor (/proc/stat), and what a process and its children used;
 the difference is others': programs of this host, its kernel's own work, and the time that a
-hypervisor gave to other machines (steal). Two readings cost some 0.1 ms, so that looking disturbs
+hypervisor gave to other machines (steal). A reading costs some 0.2 ms, so that looking disturbs
 nothing.
 """
 
