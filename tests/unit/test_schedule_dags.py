@@ -86,6 +86,17 @@ def test_clock_and_sources_as_one_schedule(site: Site) -> None:
     assert dag.params["reason"] == "as every night"
 
 
+def test_the_site_says_when_instead_of_the_spec(site: Site) -> None:
+    when = {"cron": "*/5 * * * *", "params": {"reason": "as here"}}
+    profile = site.home.path / "site.yaml"
+    profile.write_text(json.dumps({"schedules": {"nightly": when}}))
+    dag = site.dag()
+    assert dag.timetable == CronTriggerTimetable("*/5 * * * *", timezone="UTC")
+    assert (dag.max_active_runs, dag.params["reason"]) == (1, "as here")
+    profile.write_text(json.dumps({"schedules": {"nightly": "* * 32 * *"}}))
+    assert [task.task_id for task in site.dag().tasks] == ["spec-errors"]
+
+
 def test_airflow_starts_at_the_first_tick_after_the_schedule_became_known(site: Site) -> None:
     """Not at one from shortly before, as it would by itself; nor at each of those missed since."""
 

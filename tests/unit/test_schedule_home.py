@@ -20,6 +20,7 @@ from proctor.site.profile import ProfileErrors, read_profile
 from proctor.site.schedule_view import rows
 from proctor.site.schedules import Scheduled
 from proctor.site.sources import Mark, Source, Troubles, look
+from proctor.spec.errors import SpecErrors
 
 SPEC = """
 pipeline: nightly
@@ -111,10 +112,78 @@ def test_a_profile_that_says_it_wrongly(site: Site) -> None:
         read_profile(path)
     told = [str(problem) for problem in caught.value.problems]
     assert (
-        f"{path}:2:13: unknown key 'parms' in schedules of a pipeline; did you mean 'params'?"
-        in (told)
+        f"{path}:2:13: unknown key 'parms' in a schedule; did you mean 'params'?" in told
     )
     assert len(told) == 2
+
+
+# --- when the site says when ---------------------------------------------------------------------
+
+UNSCHEDULED = SPEC.replace("schedule:\n  cron: 0 3 * * *\n  assets: [model, images, fetch]\n", "")
+
+
+def test_a_site_says_when_a_pipeline_starts_that_says_nothing_itself(site: Site) -> None:
+    site.write(UNSCHEDULED)
+    assert schedules.scheduled(site.home, Registered("nightly", site.spec, {})) is None
+    values = {"model": "file:///srv/m.onnx"}
+    when = {"cron": "*/5 * * * *", "timezone": "Europe/Zurich", "assets": ["model"]}
+    site.profile(schedules={"nightly": {**when, "params": values}})
+    found = site.found()
+    assert found.schedule.cron == "*/5 * * * *" and found.schedule.timezone == "Europe/Zurich"
+    assert [s.name for s in sources.watched(site.home, found)] == ["model"]
+    assert found.given == values
+    (row,) = rows(site.home)
+    assert row.schedule == found.schedule
+
+
+def test_a_cron_alone_is_the_sites_schedule_too(site: Site) -> None:
+    site.profile(schedules={"nightly": "0 5 * * *"})
+    assert site.found().schedule.label == "0 5 * * * (UTC)"  # the spec's sources are not watched
+
+
+def test_the_sites_times_replace_the_specs_and_the_values_add_up(site: Site) -> None:
+    site.write(SPEC.replace("  cron:", '  params: {store: "http://a"}\n  cron:'))
+    site.profile(schedules={"nightly": {"assets": ["images"], "params": {"model": "https://b/m"}}})
+    found = site.found()
+    assert (found.schedule.cron, found.schedule.assets) == ("", ("images",))
+    assert found.given == {"store": "http://a", "model": "https://b/m"}
+
+
+def test_all_that_is_wrong_with_when_the_site_says(site: Site) -> None:
+    site.write(UNSCHEDULED)
+    (site.home.path / "site.yaml").write_text(
+        "schedules:\n"
+        "  nightly:\n"
+        "    cron: 0 25 * * *\n"
+        "    timezone: Europe/Zürich\n"
+        "    assets: [model, store, modle]\n"
+        "    every: 2s\n"
+    )
+    with pytest.raises(SpecErrors) as caught:
+        site.found()
+    told = [str(problem) for problem in caught.value.problems]
+    lines = [text.removeprefix(f"{site.home.path}/site.yaml:").split(":")[0] for text in told]
+    assert lines == ["3", "4", "5", "5", "6"], told
+    assert "did you mean 'model'?" in told[3]
+    site.profile(schedules={"nightly": {"timezone": "UTC"}})
+    with pytest.raises(SpecErrors, match="'timezone' means nothing without 'cron'"):
+        site.found()
+
+
+def test_a_required_value_that_nobody_gives(site: Site) -> None:
+    site.write(UNSCHEDULED.replace("model: {type: uri}", "model: {type: uri, required: true}"))
+    site.profile(schedules={"nightly": "0 5 * * *"})
+    with pytest.raises(ParamErrors, match=r"site\.yaml:1:\d+: model: a value is required"):
+        site.found()
+
+
+def test_what_the_site_schedules_and_nobody_knows(site: Site) -> None:
+    site.write(UNSCHEDULED)
+    site.profile(schedules={"nightly": {"params": {}}, "weekly": "0 5 * * 1"})
+    code, told = site.proctor("list")
+    assert code == 0
+    assert "site.yaml names nightly, but neither that nor its spec says when it starts" in told
+    assert "site.yaml names weekly, which this home does not know" in told
 
 
 def test_up_has_the_images_of_what_an_earlier_command_made_known(site: Site) -> None:

@@ -55,7 +55,7 @@ def build(entry: Registered) -> list[DAG]:
     try:
         pipeline = load_pipeline(entry.spec)
         plan = compile(pipeline, entry.build)
-        return dags_of(plan, starts_of(plan, pipeline.schedule))
+        return dags_of(plan, starts_of(plan, pipeline))
     except (SpecErrors, ParamErrors) as errors:
         return [broken_dag(entry, [str(problem) for problem in errors.problems])]
     except Exception as error:

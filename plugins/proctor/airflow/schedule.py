@@ -20,7 +20,7 @@ from proctor.plan.model import Plan
 from proctor.site import schedules, sources
 from proctor.site.home import HomeError
 from proctor.site.schedules import Scheduled
-from proctor.spec.model import Schedule
+from proctor.spec.model import Pipeline, Schedule
 from proctor_steps.contract import digest
 
 GROUP = "proctor-source"
@@ -50,17 +50,18 @@ class Starts:
         return told | ({"max_active_runs": 1} if self.alone else {})
 
 
-def starts_of(plan: Plan, schedule: Schedule | None) -> Starts:
+def starts_of(plan: Plan, pipeline: Pipeline) -> Starts:
     """What starts a pipeline on this site, now.
 
     Raises:
-        ParamErrors: the site gives its scheduled runs a value that does not fit.
+        SpecErrors, ParamErrors: the site says something of its scheduled runs that does not fit.
     """
     sites = _by_sites(plan.pipeline)
-    if schedule is None:
-        return Starts(sites)
     home = instance.home()
     try:
+        schedule = schedules.schedule_of(home, pipeline)
+        if schedule is None:
+            return Starts(sites)
         counts = instance.schedules_count() and not schedules.not_here(home)
         found = schedules.with_values(home, plan, schedule)
         clock = schedules.clock(home, plan.pipeline, schedule) if counts else None

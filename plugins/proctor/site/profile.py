@@ -11,7 +11,7 @@
     address: https://proctor.example.org   where people reach it, through a proxy
     coordinator: {url: …, token_file: …, pipelines: [prep]}   who is told how far runs are
     sites: {listen: …}                     this home is a coordinator: sites report to it
-    schedules: {nightly: {params: {…}}}    values of a pipeline's scheduled runs on this site
+    schedules: {nightly: {cron: …, params: {…}}}   when pipelines start by themselves, with what
     notify: {smtp: …, slack: …, http: …}   who is told of questions and ends of runs
 
 It is read like a spec: every problem at once, each with its place.
@@ -25,7 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from proctor.federation.profile import (
     CoordinatorAddress,
@@ -44,6 +44,7 @@ from proctor.spec.document import Document, parse
 from proctor.spec.errors import Problem
 from proctor.spec.fit import problem_of
 from proctor.spec.forms import Text
+from proctor.spec.model import ScheduleForm
 from proctor.spec.nodes import Unreadable, compose, read_text
 
 FAB_PACKAGE = "apache-airflow-providers-fab"
@@ -113,12 +114,6 @@ Auth = Annotated[Text, AfterValidator(_auth)]
 Address = Annotated[Text, AfterValidator(_address)]
 
 
-class ScheduledRuns(ProfileModel):
-    """What scheduled runs of a pipeline are given here, over what its spec says."""
-
-    params: dict[str, JsonValue] = Field(default_factory=dict)
-
-
 class Profile(ProfileModel):
     """The profile. ``mounts``: logical mount -> path. ``images``: image of a spec -> local one.
 
@@ -135,7 +130,7 @@ class Profile(ProfileModel):
     address: Address = ""
     coordinator: CoordinatorAddress | None = None
     sites: Sites | None = None
-    schedules: dict[PipelineName, ScheduledRuns] = Field(default_factory=dict)
+    schedules: dict[PipelineName, ScheduleForm] = Field(default_factory=dict)
     notify: Notify | None = None
 
 

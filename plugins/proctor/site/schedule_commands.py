@@ -44,11 +44,13 @@ def list_schedules(
         typer.echo(json.dumps(told, indent=1, ensure_ascii=False))
         return
     if not found:
-        typer.echo(f"no pipeline of {place.path} has a schedule; see docs/spec.md")
-        return
-    _print(found)
+        typer.echo(f"no pipeline of {place.path} has a schedule; see docs/operating.md")
+    else:
+        _print(found)
     for name in sorted(set(place.profile().schedules) - {row.pipeline for row in found}):
-        typer.echo(f"{PROFILE_FILE} gives values to {name}, which has no schedule here")
+        typer.echo(f"{PROFILE_FILE} names {name}, {_why_not(place, name)}")
+    if not found:
+        return
     if not instance:
         typer.echo(f"No proctor runs on {place.path}: nothing starts before the next `proctor up`.")
     elif not instance["schedules"]:
@@ -96,6 +98,12 @@ def run_now(name: Name, home: HomeOption = None) -> None:
     except (LookupError, AirflowUnavailable) as error:
         give_up(str(error))
     typer.echo(f"started {name}/{run}; it begins when no other run of the pipeline is under way")
+
+
+def _why_not(home: Home, name: str) -> str:
+    if name in home.pipelines():
+        return "but neither that nor its spec says when it starts: give 'cron' or 'assets'"
+    return "which this home does not know: start `proctor up` with its spec once"
 
 
 def _of(home: Home, name: str) -> Scheduled:

@@ -1,7 +1,7 @@
 """Pipelines that start by themselves here: with which values, since when, and whether paused.
 
-A spec says when; the site may give values of its own (``schedules`` in site.yaml). What a person or
-the time adds is in the home: ``schedules/<pipeline>/clock.json``. No tick from before a schedule
+A spec says when, or the site does (``schedules`` in site.yaml), which may give values of its own,
+too. What a person or the time adds is in the home: ``schedules/<pipeline>/clock.json``. No tick from before a schedule
 was known, or from while it was paused, counts as missed.
 """
 
@@ -23,9 +23,10 @@ from proctor.plan.model import Plan
 from proctor.plan.params import ParamErrors, check_params
 from proctor.site.home import PROFILE_FILE, Home, HomeError, Registered
 from proctor.spec import document
+from proctor.spec.check_schedule import faults_of_site
 from proctor.spec.errors import SpecErrors
 from proctor.spec.load import load_pipeline
-from proctor.spec.model import Schedule
+from proctor.spec.model import Pipeline, Schedule
 from proctor_steps.contract import write_atomically
 
 FOLDER = "schedules"
@@ -54,16 +55,36 @@ class Clock:
 
 
 def scheduled(home: Home, entry: Registered) -> Scheduled | None:
-    """A known pipeline with its schedule; ``None`` where its spec has none.
+    """A known pipeline with its schedule; ``None`` where neither its spec nor the site has one.
 
     Raises:
         SpecErrors, ParamErrors: spec, build parameters or the site's values cannot be used.
         HomeError: the profile cannot be used.
     """
     pipeline = load_pipeline(entry.spec)
-    if pipeline.schedule is None:
+    schedule = schedule_of(home, pipeline)
+    if schedule is None:
         return None
-    return with_values(home, compile(pipeline, entry.build), pipeline.schedule)
+    return with_values(home, compile(pipeline, entry.build), schedule)
+
+
+def schedule_of(home: Home, pipeline: Pipeline) -> Schedule | None:
+    """When a pipeline starts by itself here: as the site says where it says when, else its spec.
+
+    Raises:
+        SpecErrors: what the site says does not fit the pipeline.
+        HomeError: the profile cannot be used.
+    """
+    name, of_spec = pipeline.pipeline, pipeline.schedule
+    here = home.profile().schedules.get(name)
+    if here is None or not here.model_fields_set - {"params"}:
+        return of_spec
+    params = {**(of_spec.params if of_spec else {}), **here.params}
+    given = here.model_copy(update={"params": params})
+    read = document.read(home.path / PROFILE_FILE)
+    if problems := faults_of_site(pipeline, given, read, ("schedules", name)):
+        raise SpecErrors(problems, name)
+    return given
 
 
 def scheduled_of(home: Home) -> dict[str, Scheduled]:

@@ -1,16 +1,20 @@
-"""The rules about ``schedule``: its times, what it watches, what its runs are given."""
+"""The rules about ``schedule``: its times, what it watches, what its runs are given.
+
+It stands in a spec, or in the profile of a site.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from proctor.spec.context import Context
-from proctor.spec.document import DataPath
+from proctor.spec.context import Broken, Context
+from proctor.spec.document import DataPath, Document
 from proctor.spec.errors import Problem, did_you_mean
 from proctor.spec.forms import is_host_path
-from proctor.spec.model import Schedule, Step
+from proctor.spec.model import Pipeline, Schedule, Step
 from proctor.spec.values import misfit
 
 MOST_OFTEN = 10.0  # seconds between two looks at a source
@@ -28,14 +32,44 @@ def schedule(context: Context) -> Iterator[Problem]:
     if whole and not given.cron and not given.assets:
         message = "the schedule says neither a time nor a source"
         yield context.at(_AT, message, "add 'cron:' or 'assets:', or remove it")
+    yield from _when(context, given)
+    if "params" not in context.broken.top:
+        yield from _values(context, given)
+
+
+def faults_of_site(
+    pipeline: Pipeline, given: Schedule, read: Document, below: DataPath
+) -> list[Problem]:
+    """What is wrong with when a site has a pipeline start; its values are checked as a form's are.
+
+    ``read``, ``below``: the profile, and where in it the schedule stands.
+    """
+    return list(_when(_OfSite(pipeline, Broken(), read, below), given))
+
+
+@dataclass
+class _OfSite(Context):
+    """A pipeline whose schedule stands in another file."""
+
+    read: Document
+    below: DataPath
+
+    def at(self, path: DataPath, message: str, remedy: str = "") -> Problem:
+        return Problem(self.read.where((*self.below, *path[1:])), message, remedy)
+
+    def at_key(self, path: DataPath, message: str, remedy: str = "") -> Problem:
+        return Problem(self.read.where_key((*self.below, *path[1:])), message, remedy)
+
+
+def _when(context: Context, given: Schedule) -> Iterator[Problem]:
     for key, other in _WITH.items():
-        if whole and key in given.model_fields_set and not getattr(given, other):
-            message = f"{key!r} means nothing without {other!r}"
-            yield context.at_key((*_AT, key), message, f"add '{other}:', or remove it")
+        if key in given.model_fields_set and not getattr(given, other):
+            if "schedule" not in context.broken.top:
+                message = f"{key!r} means nothing without {other!r}"
+                yield context.at_key((*_AT, key), message, f"add '{other}:', or remove it")
     yield from _clock(context, given)
     if "params" not in context.broken.top:
         yield from _assets(context, given)
-        yield from _values(context, given)
 
 
 def _clock(context: Context, given: Schedule) -> Iterator[Problem]:

@@ -131,7 +131,6 @@ _PLACES = {
     "Service": "a service",
     "Submission": "a submission",
     "Schedule": "a schedule",
-    "ScheduledRuns": "schedules of a pipeline",
     "Next": "next",
 }
 
