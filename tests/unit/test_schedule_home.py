@@ -111,9 +111,7 @@ def test_a_profile_that_says_it_wrongly(site: Site) -> None:
     with pytest.raises(ProfileErrors) as caught:
         read_profile(path)
     told = [str(problem) for problem in caught.value.problems]
-    assert (
-        f"{path}:2:13: unknown key 'parms' in a schedule; did you mean 'params'?" in told
-    )
+    assert f"{path}:2:13: unknown key 'parms' in a schedule; did you mean 'params'?" in told
     assert len(told) == 2
 
 

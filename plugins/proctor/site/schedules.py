@@ -1,8 +1,8 @@
 """Pipelines that start by themselves here: with which values, since when, and whether paused.
 
 A spec says when, or the site does (``schedules`` in site.yaml), which may give values of its own,
-too. What a person or the time adds is in the home: ``schedules/<pipeline>/clock.json``. No tick from before a schedule
-was known, or from while it was paused, counts as missed.
+too. What a person or the time adds is in the home: ``schedules/<pipeline>/clock.json``. No tick
+from before a schedule was known, or from while it was paused, counts as missed.
 """
 
 from __future__ import annotations

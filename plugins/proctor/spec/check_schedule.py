@@ -62,11 +62,11 @@ class _OfSite(Context):
 
 
 def _when(context: Context, given: Schedule) -> Iterator[Problem]:
+    whole = "schedule" not in context.broken.top
     for key, other in _WITH.items():
-        if key in given.model_fields_set and not getattr(given, other):
-            if "schedule" not in context.broken.top:
-                message = f"{key!r} means nothing without {other!r}"
-                yield context.at_key((*_AT, key), message, f"add '{other}:', or remove it")
+        if whole and key in given.model_fields_set and not getattr(given, other):
+            message = f"{key!r} means nothing without {other!r}"
+            yield context.at_key((*_AT, key), message, f"add '{other}:', or remove it")
     yield from _clock(context, given)
     if "params" not in context.broken.top:
         yield from _assets(context, given)
