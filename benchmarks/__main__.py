@@ -20,6 +20,7 @@ BENCHMARKS = {
     "marks": 24,
     "disturbance": 10,
     "drift": 0,
+    "keeping": 5,
     "endpoint": 5,
     "hashing": 5,
     "subjects": 3,
