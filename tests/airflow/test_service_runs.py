@@ -24,7 +24,7 @@ SPEC = """
       - {{id: fetch, image: proctor/steps, command: model fetch, outputs: {{model: directory}}}}
       - id: other
         image: proctor/steps
-        command: other
+        command: selfcheck act
       - id: measure
         matrix: {{scenario: "${{params.scenarios}}"}}
         image: proctor/steps
@@ -33,7 +33,7 @@ SPEC = """
         outputs: {{logs: directory}}
       - id: after
         image: proctor/steps
-        command: after
+        command: selfcheck act
         after: [measure, other]
         services: echo
 """

@@ -81,7 +81,7 @@ def test_what_a_spec_cannot_say(programs: Programs, name: str) -> None:
 
 @pytest.mark.parametrize("id", ["../../x", "..", "a/b", "/etc", "", "x" * 200, "a b", "-x"])
 def test_ids_that_would_be_paths(programs: Programs, id: str) -> None:
-    spec = f"steps:\n  - {{id: '{id}', image: proctor/steps, command: x}}\n"
+    spec = f"steps:\n  - {{id: '{id}', image: proctor/steps, command: selfcheck act}}\n"
     (programs.root / "spec.yaml").write_text(spec)
     programs.proctor("check", "spec.yaml").refuses("spec.yaml:2:", code=NOT_STARTED)
 
@@ -102,7 +102,7 @@ pipeline: p
 steps:
   - id: one
     image: proctor/steps
-    command: run
+    command: selfcheck act
     mounts: {{input_volumes: {{data_path: {{mount_path: /x, type: {type}}}}}}}
 """
 

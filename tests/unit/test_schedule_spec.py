@@ -13,7 +13,7 @@ from proctor.plan.compile import compile
 from proctor.spec.cron import cron_problem, next_tick, zone_problem
 from proctor.spec.load import parse_pipeline
 
-STEPS = "steps: [{id: a, image: proctor/steps, command: a}]\n"
+STEPS = "steps: [{id: a, image: proctor/steps, command: selfcheck act}]\n"
 
 
 def test_text_is_the_short_form_of_cron() -> None:

@@ -37,8 +37,8 @@ params:
   text: {type: string, default: hi}
 steps:
   - {id: fetch, image: proctor/steps, command: model fetch, outputs: {model: directory}}
-  - {id: ask, image: proctor/steps, command: ask, services: echo, outputs: {out: directory}}
-  - {id: more, image: proctor/steps, command: ask, services: echo, after: ask}
+  - {id: ask, image: proctor/steps, command: selfcheck act, services: echo, outputs: {o: directory}}
+  - {id: more, image: proctor/steps, command: selfcheck act, services: echo, after: ask}
 """
 
 
@@ -317,7 +317,7 @@ def test_the_identity_of_a_step_holds_its_services(tmp_path: Path) -> None:
 def test_what_no_gate_has_seen_does_not_come_in_by_a_service(tmp_path: Path) -> None:
     spec = SPEC.replace(
         "  - {id: ask,",
-        "  - {id: seen, image: proctor/steps, command: see}\n"
+        "  - {id: seen, image: proctor/steps, command: selfcheck act}\n"
         '  - {id: ok, approval: {question: "?"}, after: seen}\n'
         "  - {id: ask, after: ok,",
     )

@@ -37,7 +37,7 @@ STEP = """
   - id: {id}
     type: container
     image: proctor/steps
-    command: {id}
+    command: selfcheck act {id}
     mounts:
       input_volumes: {{{inputs}}}
       output_volumes: {{{outputs}}}

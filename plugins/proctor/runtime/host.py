@@ -13,8 +13,8 @@ from typing import Any
 from proctor.runtime.base import RequestRefused
 from proctor.shipped import shipped
 from proctor_steps.contract import digest, file_sha256
+from proctor_steps.stages import IMAGE_PREFIX
 
-OWN_PREFIX = "proctor/"
 CERTIFICATE_VARIABLES = (
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
@@ -30,8 +30,8 @@ _HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 def own_image(image: str) -> str | None:
     """The folder's name in containers/ of one of the project's own images, else ``None``."""
-    name = image.removeprefix(OWN_PREFIX).removesuffix(":latest")
-    return name if image.startswith(OWN_PREFIX) and name in own_images() else None
+    name = image.removeprefix(IMAGE_PREFIX).removesuffix(":latest")
+    return name if image.startswith(IMAGE_PREFIX) and name in own_images() else None
 
 
 def own_images() -> tuple[str, ...]:
@@ -90,7 +90,7 @@ def code_identity(image: str) -> str:
             missing.append(name)
     if missing:
         raise RequestRefused(
-            f"image {OWN_PREFIX}{image} as a process needs {', '.join(missing)}; "
+            f"image {IMAGE_PREFIX}{image} as a process needs {', '.join(missing)}; "
             f"pip install {' '.join(missing)}, or use a Docker engine"
         )
     return digest({"steps": steps_digest(), "versions": versions})

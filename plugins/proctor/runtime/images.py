@@ -32,6 +32,7 @@ from proctor.runtime.base import EngineError, RequestRefused
 from proctor.runtime.engine import connect, engine_errors
 from proctor.shipped import shipped
 from proctor_steps.contract import digest
+from proctor_steps.stages import IMAGE_PREFIX
 
 Say = Callable[[str], None]
 PYTHON = "3.11"
@@ -47,7 +48,7 @@ def tag_of(name: str) -> str:
         "constraints": constraints(),
         "steps": host.steps_digest(),
     }
-    return f"{host.OWN_PREFIX}{name}:{digest(recipe)[:12]}"
+    return f"{IMAGE_PREFIX}{name}:{digest(recipe)[:12]}"
 
 
 def missing(names: Iterable[str]) -> list[str]:
@@ -79,7 +80,7 @@ def build(names: Iterable[str], say: Say = print, base: str | None = None) -> di
                 base = base or base_image.find_or_make(client, cache_folder(), say)
                 _build_one(client, name, tags[name], base, say)
             with engine_errors():
-                client.images.get(tags[name]).tag(f"{host.OWN_PREFIX}{name}", "latest")
+                client.images.get(tags[name]).tag(f"{IMAGE_PREFIX}{name}", "latest")
     return tags
 
 
@@ -111,7 +112,7 @@ def wheelhouse(name: str, say: Say) -> Path:
     folder = cache_folder() / "wheels" / f"{name}-{digest([wanted, pins, PYTHON])[:12]}"
     if folder.is_dir():
         return folder
-    say(f"image {host.OWN_PREFIX}{name}: downloading packages")
+    say(f"image {IMAGE_PREFIX}{name}: downloading packages")
     folder.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as made:
         (Path(made) / "constraints.txt").write_text(pins)
@@ -247,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.clean_cache:
         remove_tree(cache_folder() / "wheels")
-    names = [name.removeprefix(host.OWN_PREFIX) for name in options.names]
+    names = [name.removeprefix(IMAGE_PREFIX) for name in options.names]
     try:
         build(names or host.own_images(), lambda line: print(line, flush=True), options.base)
     except (EngineError, RequestRefused) as error:

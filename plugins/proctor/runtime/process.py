@@ -32,6 +32,7 @@ from proctor.runtime.failure import read_progress
 from proctor.runtime.logfile import read_log, tail
 from proctor.runtime.shim import EXIT_FILE, SHIM_FILE, SPAWN_FILE
 from proctor_steps.contract import STEP_DIR_VARIABLE
+from proctor_steps.stages import IMAGE_PREFIX
 
 _START_SECONDS = 60
 
@@ -164,7 +165,7 @@ class ProcessRuntime:
         if own is None:
             raise RequestRefused(
                 f"image {image!r} is not one of the project's own "
-                f"({', '.join(host.OWN_PREFIX + n for n in host.own_images())}); the process "
+                f"({', '.join(IMAGE_PREFIX + n for n in host.own_images())}); the process "
                 "runtime has no isolation and runs nothing else: use a Docker engine"
             )
         return f"process:{host.code_identity(own)}"

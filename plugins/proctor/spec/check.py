@@ -24,7 +24,9 @@ from proctor.spec.check_params import PARAM_NAME
 from proctor.spec.context import Broken, Context
 from proctor.spec.document import DataPath
 from proctor.spec.errors import Problem, did_you_mean
-from proctor.spec.model import InputSpec, OutputSpec, Pipeline, SourceRef, Step
+from proctor.spec.model import InputSpec, OutputSpec, Pipeline, Service, SourceRef, Step
+from proctor_steps.stages import IMAGE_PREFIX
+from proctor_steps.stages import MODULES as STAGES
 
 STEP_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 PIPELINE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
@@ -143,6 +145,22 @@ def _kinds(context: Context) -> Iterator[Problem]:
             yield from check_services.image(context, path, step.image)
 
 
+def _commands(context: Context) -> Iterator[Problem]:
+    """What Proctor's own images run; of others nobody knows what they can do."""
+    for number, step in enumerate(context.pipeline.steps):
+        if number not in context.broken.steps and not step.is_approval and step.review is None:
+            yield from _command(context, ("steps", number, "command"), step)
+    for id, service in context.pipeline.services.items():
+        yield from _command(context, ("services", id, "command"), service)
+
+
+def _command(context: Context, path: DataPath, given: Step | Service) -> Iterator[Problem]:
+    name = " ".join(given.command[:2])
+    known = not name or "${" in name or name in STAGES
+    if given.image.startswith(IMAGE_PREFIX) and not known:
+        yield context.at(path, f"{given.image} has no {name[:60]!r}", did_you_mean(name, STAGES))
+
+
 _CONTAINER_ONLY = ("image", "command", "inputs", "outputs", "mounts", "matrix", "publish",
                    "secrets", "services", "cache", "network", "exclusive", "params",
                    "history")  # fmt: skip
@@ -254,6 +272,7 @@ RULES = (
     check_mounts.mounts,
     _names_of_things,
     _kinds,
+    _commands,
     _history,
     _publish,
     check_params.host_paths,
