@@ -128,6 +128,31 @@ def test_one_accuracy_stands_in_each_performance_run_of_its_identity(home: Home)
     assert [figures(each)["accuracy"] for each in found] == [0.54, 0.54]
 
 
+def test_it_does_in_each_run_of_a_cell_too(home: Home) -> None:
+    """A spec that measures again has a step of the same cell for each time."""
+    cell = "matrix: {scenario: [Offline, Server]}, image: i, command: c, outputs: {logs: directory}"
+    ids = ("accuracy", "score", "performance", "performance-2")
+    more = {"score": "inputs: {logs: accuracy.logs}, "}
+    steps = "".join(f"  - {{id: {id}, {more.get(id, '')}{cell}}}\n" for id in ids)
+    plan = compile(parse_pipeline(f"pipeline: p\nsteps:\n{steps}", "p.yaml"), {})
+    run = Run(home, plan=plan)
+    for value, name in ((0.54, "Offline"), (0.5, "Server")):
+        log = loadgen(mode="accuracy", valid=None, metric=None, latency_ns={}, scenario=name)
+        run.result(f"accuracy.{name}", {"loadgen": log})
+        run.result(f"score.{name}", {"accuracy": accuracy(value, scenario=name)}, host={})
+        for step in ("performance", "performance-2"):
+            run.performed(step=f"{step}.{name}", scenario=name)
+    found = measured(home.records, run.write())
+    assert [(each.identity.scenario, figures(each)["accuracy"]) for each in found] == [
+        ("Offline", 0.54),
+        ("Offline", 0.54),
+        ("Server", 0.5),
+        ("Server", 0.5),
+    ]
+    first, again, *_ = (each.measured.made_by for each in found)
+    assert first == again
+
+
 def test_an_accuracy_of_another_backend_stands_alone(home: Home) -> None:
     record = Run(home).scored().performed(sut={"backend": "torch"}).performed(
         90, "performance-2", sut={"backend": "torch"}

@@ -53,7 +53,7 @@ class _Kept(Model):
     The format's number changes with what is found in a record.
     """
 
-    format: Literal["proctor.measured/1"] = "proctor.measured/1"
+    format: Literal["proctor.measured/2"] = "proctor.measured/2"
     record: tuple[int, int]
     found: tuple[Found, ...]
 
@@ -152,17 +152,18 @@ class _Reader:
     def found(self) -> Iterator[Found]:
         """Everything measured."""
         runs = [row for row in self._rows if row.value is not None or row.latency_ns]
-        alone = [(row, self._scored(row.score)) for row in self._rows if _only_score(row)]
+        scored = [(row, self._scored(row.score)) for row in self._rows if row.score]
         taken = set()
         for row in runs:
             identity, score = self._identity(row), row.score
-            mine = [other for other, of in alone if of == identity]
+            mine = [other for other, of in scored if of == identity]
+            # One that belongs to the first run of a matrix's cell is that of the next ones, too.
             if score is None and len(mine) == 1:
                 score = mine[0].score
                 taken.add(mine[0].step)
             yield self._found(row, identity, score)
-        for row, of in alone:
-            if row.step not in taken:
+        for row, of in scored:
+            if _only_score(row) and row.step not in taken:
                 yield self._found(row, of, row.score)
 
     def _found(self, row: Row, identity: Identity, score: Score | None) -> Found:
