@@ -191,6 +191,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
+def brief(text: str) -> str:
+    """A text as people can tell it from another: of a sha256 the first 12 digits do."""
+    digits = text.removeprefix("sha256:")
+    is_digest = len(digits) == 64 and not set(digits) - set("0123456789abcdef")
+    return digits[:12] if is_digest else text
+
+
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, in hexadecimal, read in pieces."""
     with path.open("rb") as file:

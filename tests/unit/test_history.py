@@ -140,8 +140,8 @@ def test_it_does_in_each_run_of_a_cell_too(home: Home) -> None:
         log = loadgen(mode="accuracy", valid=None, metric=None, latency_ns={}, scenario=name)
         run.result(f"accuracy.{name}", {"loadgen": log})
         run.result(f"score.{name}", {"accuracy": accuracy(value, scenario=name)}, host={})
-        for step in ("performance", "performance-2"):
-            run.performed(step=f"{step}.{name}", scenario=name)
+        for id in ("performance", "performance-2"):
+            run.performed(step=f"{id}.{name}", scenario=name)
     found = measured(home.records, run.write())
     assert [(each.identity.scenario, figures(each)["accuracy"]) for each in found] == [
         ("Offline", 0.54),

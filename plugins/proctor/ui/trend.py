@@ -32,6 +32,7 @@ from proctor.ui.pages import respond
 from proctor.ui.plot import SIZE, changed, plot_of, said_of
 from proctor.ui.results import readable
 from proctor.ui.rights import may_see
+from proctor_steps.contract import brief
 
 TREND_FORMAT = "proctor.trend/1"
 CHOICES = (50, 200, 1000)
@@ -195,9 +196,7 @@ def _name(difference: Difference) -> str:
 def _short(value: str) -> str:
     if not value:
         return "not told"
-    cut = value.removeprefix("sha256:")
-    digest = len(cut) == 64 and not set(cut) - set("0123456789abcdef")
-    return cut[:12] if digest else value[:80]
+    return brief(value)[:80]
 
 
 _COLUMNS = (

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from proctor_steps.contract import Model
+from proctor_steps.contract import Model, brief
 
 FILE = "verdict.json"
 PAGE = "drift.html"
@@ -133,4 +133,4 @@ class DriftVerdict(Model):
 
 
 def _said(value: str | None) -> str:
-    return "not recorded" if value is None else value
+    return "not recorded" if value is None else brief(value)
