@@ -2,8 +2,11 @@
 
 Of a noise model (benchmarks/drift_cases.py) or, with ``--runs``, of real short LoadGen runs of the
 demo: slow-downs put into the system under test, and a core loaded by another process. ``--runs``:
-rounds; each has two runs without a slow-down, one of every size and one beside that process, in two
-scenarios. ``--seconds``: the length of a run. The settings are those of proctor_steps.drift.
+rounds; each has eight runs without a slow-down, one of every size and one beside that process, in
+two scenarios. ``--seconds``: the length of a run. The settings are those of proctor_steps.drift.
+
+Real runs are judged twice: those that were not marked as disturbed, and all of them, as on a
+machine that nobody watches.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from proctor_steps.drift.judge import settings_told
 from proctor_steps.drift.settings import SETTINGS
 
 _SECONDS = 3.0
+_PLAIN = 8  # runs without a slow-down in each round, spread among the others
 SLOWER = (0.03, 0.05, 0.10, 0.20)
 FINER = (0.03, 0.05, 0.07, 0.10, 0.12, 0.15, 0.20)  # of the model, where runs cost little
 EARLIER = (4, 10, 19)  # sessions since the baseline
@@ -132,7 +136,9 @@ def _real(bench: Bench) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-drift-") as folder:
         runs = Runs(Path(folder), bench.seconds or _SECONDS)
         for number in range(bench.runs):
-            for slower in (0.0, 0.0, *SLOWER):
+            for slower in SLOWER:
+                for _ in range(_PLAIN // len(SLOWER)):
+                    runs.round("0", 0.0)
                 runs.round(f"{slower:g}", slower)
             runs.round("one core loaded", 0.0, load=1)
             bench.say(f"round {number + 1} of {bench.runs}")
@@ -146,29 +152,36 @@ def _real(bench: Bench) -> None:
             "all" if loaded else "",
             marked == len(told) if loaded else None,
         )
-    for scenario in cases.FIGURES:
-        _noise(bench, runs, scenario)
+    for which, marked in (("undisturbed", False), ("all", True)):
+        for scenario in cases.FIGURES:
+            _noise(bench, runs, scenario, which, marked)
+        _resampled(bench, runs, which, marked)
+
+
+def _resampled(bench: Bench, runs: Runs, which: str, marked: bool) -> None:
     earlier = EARLIER[1]
+    pools = {slower: runs.pool(f"{slower:g}", marked) for slower in (0.0, *SLOWER)}
+    fewest = min(len(values) for values in pools[0.0].values())
+    if fewest < BLOCK or not all(v for pool in pools.values() for v in pool.values()):
+        bench.note(f"{which} runs: too few to resample ({fewest} without a slow-down)")
+        return
 
     def draw(slower: float, random: np.random.Generator) -> tuple[cases.Values, cases.Values]:
-        return cases.resampled(runs.pool("0"), runs.pool(f"{slower:g}"), earlier, BLOCK, random)
+        return cases.resampled(pools[0.0], pools[slower], earlier, BLOCK, random)
 
-    if min(len(v) for v in runs.pool("0").values()) < BLOCK:
-        bench.note("too few undisturbed runs to resample")
-        return
-    what = f"real runs of {runs.seconds:g} s, blocks of {BLOCK}, {earlier} sessions"
+    what = f"real, {which} runs of {runs.seconds:g} s, blocks of {BLOCK}, {earlier} sessions"
     _curve(bench, what, draw, SLOWER, RESAMPLED, RESAMPLED, seed=7)
 
 
-def _noise(bench: Bench, runs: Runs, scenario: str) -> None:
+def _noise(bench: Bench, runs: Runs, scenario: str, which: str, marked: bool) -> None:
     """How much the real figures scatter, and what a slow-down of the model does to them."""
-    plain = np.asarray(runs.pool("0").get(scenario, ()))
+    plain = np.asarray(runs.pool("0", marked)[scenario])
     if len(plain) < 3:
         return
     scatter = float(np.std(np.log(plain), ddof=1))
-    bench.row(f"real, {scenario}: scatter of a run", f"{100 * scatter:.1f} %")
+    bench.row(f"real, {which} runs, {scenario}: scatter of {len(plain)}", f"{100 * scatter:.1f} %")
     for slower in SLOWER:
-        values = np.asarray(runs.pool(f"{slower:g}").get(scenario, ()))
+        values = np.asarray(runs.pool(f"{slower:g}", marked)[scenario])
         if len(values) >= 3:
             ratios: Sequence[float] = list(values / np.median(plain) - 1)
             name = f"  inference {100 * slower:g} % slower: {cases.FIGURES[scenario][0]}, change"
@@ -197,11 +210,11 @@ class Runs:
                     beside.callback(busy.kill)
                 self.told.setdefault(name, []).append(self._run(scenario, slower))
 
-    def pool(self, name: str) -> dict[str, list[float]]:
-        """The figures of the undisturbed runs, by scenario, in the order of the runs."""
+    def pool(self, name: str, marked: bool) -> dict[str, list[float]]:
+        """The figures by scenario, in the order of the runs; ``marked``: of disturbed ones, too."""
         found: dict[str, list[float]] = {scenario: [] for scenario in cases.FIGURES}
         for run in self.told.get(name, ()):
-            if not run["disturbed"]:
+            if marked or not run["disturbed"]:
                 found[run["scenario"]].append(run["value"])
         return found
 

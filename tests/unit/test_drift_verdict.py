@@ -425,6 +425,12 @@ def test_what_changed_is_named(change: dict[str, str]) -> None:
     assert f"{kind} {name}: {found.baseline} → {value}" in verdict.findings[0].message
 
 
+def test_a_digest_is_told_as_short_as_people_need_it() -> None:
+    made = kit.made(inputs_model="sha256:" + "ab" * 32)
+    message = judged(kit.stream([1.2, 1.2], made_by=made)).findings[0].message
+    assert message.endswith("→ abababababab")
+
+
 def test_what_is_new_or_gone_is_named() -> None:
     more = kit.made() | {"devices": {"gpu": "H100"}}
     less = {kind: said for kind, said in kit.made().items() if kind != "host"}
