@@ -59,7 +59,8 @@ test-fast: check
 
 # Each worker has an instance of Airflow of its own; the others kill, look at the engine or measure,
 # and run one after the other.
-BESIDE := tests/unit tests/airflow tests/rights tests/browser/test_own_pages.py tests/browser/test_sites_page.py
+BESIDE := tests/unit tests/airflow tests/rights \
+	tests/browser/test_own_pages.py tests/browser/test_sites_page.py tests/browser/test_revalidation_walk.py
 test: check
 	$(BIN)/pytest $(BESIDE) -n auto --dist loadfile
 	$(BIN)/pytest tests $(addprefix --ignore=,$(BESIDE))
