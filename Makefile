@@ -57,10 +57,11 @@ check: $(READY_DEV)
 test-fast: check
 	$(BIN)/pytest tests/unit -q -n auto --dist loadfile
 
-# Each worker has an instance of Airflow of its own; the others kill, look at the engine or measure,
-# and run one after the other.
-BESIDE := tests/unit tests/airflow tests/rights \
-	tests/browser/test_own_pages.py tests/browser/test_sites_page.py tests/browser/test_revalidation_walk.py
+# Each worker has an instance of Airflow of its own, and what takes longest begins first; the others
+# kill, look at the engine or measure, and run one after the other.
+BESIDE := tests/e2e tests/airflow tests/rights \
+	tests/browser/test_revalidation_walk.py tests/browser/test_own_pages.py \
+	tests/browser/test_sites_page.py tests/unit
 test: check
 	$(BIN)/pytest $(BESIDE) -n auto --dist loadfile
 	$(BIN)/pytest tests $(addprefix --ignore=,$(BESIDE))
