@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 from urllib.parse import quote, unquote
 
 from playwright.sync_api import (
@@ -85,6 +85,13 @@ def browser(executable: str) -> Iterator[Browser]:
         chromium.close()
 
 
+class Served(Protocol):
+    """An instance, whichever process it runs in."""
+
+    @property
+    def url(self) -> str: ...
+
+
 @dataclass
 class Visitor:
     """One person's browser profile, and everything it asked for and complained about."""
@@ -98,7 +105,7 @@ class Visitor:
 
     @classmethod
     def of(
-        cls, browser: Browser, instance: Instance, scheme: Scheme = "light", scale: int = 1
+        cls, browser: Browser, instance: Served, scheme: Scheme = "light", scale: int = 1
     ) -> Visitor:
         """A fresh profile, of a person whose desktop is light or dark; ``scale``: its pixels."""
         context = browser.new_context(

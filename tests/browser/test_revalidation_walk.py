@@ -62,6 +62,10 @@ class Watched:
     def client(self) -> AirflowClient:
         return client_of(self.home)
 
+    @property
+    def url(self) -> str:
+        return str(told_of(self.home)["url"])
+
     def says(self, **when: Any) -> None:
         """When the pipeline starts by itself, and with what."""
         params = {
@@ -218,8 +222,8 @@ def question_mail(watched: Watched, number: int) -> Any:
     def asked() -> list[Any]:
         return [m for m in watched.mails() if "waits for a person" in m["Subject"]]
 
-    until(lambda: len(asked()) > number, 60, "the mail")
-    until(lambda: len(watched.told("question_asked")) > number, 60, "the call")
+    until(lambda: len(asked()) > number, 3 * MINUTES, "the mail")
+    until(lambda: len(watched.told("question_asked")) > number, 3 * MINUTES, "the call")
     page = asked()[number].get_body(("html",)).get_content()
     (link,) = re.findall(r'href="([^"]*)"', page)
     assert watched.told("question_asked")[number]["link"] == link
@@ -229,9 +233,9 @@ def question_mail(watched: Watched, number: int) -> Any:
 def test_an_accepted_result_is_measured_again_until_it_drifts(
     watched: Watched, chromium_browser: Browser
 ) -> None:
-    until(lambda: bool(_told(watched)), 120, "the instance")
-    visitor = Visitor.of(chromium_browser, _Instance(watched.home))  # type: ignore[arg-type]
-    visitor.page.goto(_Instance(watched.home).login_link())
+    until(lambda: bool(_told(watched)), 3 * MINUTES, "the instance")
+    visitor = Visitor.of(chromium_browser, watched)
+    visitor.page.goto(new_login_link(watched.home, user_name()))
     visitor.page.wait_for_url(f"{visitor.url}/")
     visitor.page.goto("about:blank")
 
@@ -244,7 +248,7 @@ def test_an_accepted_result_is_measured_again_until_it_drifts(
     assert mail["Subject"] == "Proctor: revalidation waits for a person (accept)"
     assert first.run in unquote(link)
     answer(visitor, link, "Approve", "as it was handed in", "1-accept")
-    until(lambda: watched.state(first) == "success", 60, "the end")
+    until(lambda: watched.state(first) == "success", 3 * MINUTES, "the end")
     ((identity, baseline),) = current(Book(watched.home.path).entries()).items()
     assert identity.scenario == "SingleStream"
 
@@ -258,7 +262,7 @@ def test_an_accepted_result_is_measured_again_until_it_drifts(
                 answered.append(asking.run)
                 _, _, link = question_mail(watched, len(answered))
                 answer(visitor, link, KEEP, "this machine is as fast as it likes", "noise")
-                until(lambda: watched.state(asking) == "success", MINUTES, "its end")
+                until(lambda: watched.state(asking) == "success", 3 * MINUTES, "its end")
 
     wait(lambda: bool(watched.ended_after(first)), "the second run")
     second = watched.ended_after(first)
@@ -269,7 +273,7 @@ def test_an_accepted_result_is_measured_again_until_it_drifts(
     watched.says(assets=["model_uri"], every="10s")
     until(lambda: _next_tick(watched) is None, 2 * MINUTES, "the new schedule")
     wait(lambda: all(watched.state(r) == "success" for r in watched.runs("clock")), "quiet")
-    until(lambda: bool(_mark(watched)), 60, "the first look at the model")
+    until(lambda: bool(_mark(watched)), 3 * MINUTES, "the first look at the model")
     before = _mark(watched)
     assert watched.runs("sources") == []
     worse(watched.model)
@@ -291,13 +295,13 @@ def test_an_accepted_result_is_measured_again_until_it_drifts(
     if PICTURES:
         (Path(PICTURES) / "revalidation-mail.html").write_text(page)
     answer(visitor, link, KEEP, "the model was replaced by mistake", "3-decide")
-    until(lambda: watched.state(drifted) == "success", 60, "the end")
+    until(lambda: watched.state(drifted) == "success", 3 * MINUTES, "the end")
 
     # The old baseline stays, a finding is open, and the trend tells all of it.
     entries = Book(watched.home.path).entries()
     assert current(entries)[identity].measured == baseline.measured
     assert len(open_findings(entries)) == len(answered) + 1
-    until(lambda: len(watched.told("run_ended")) >= 3, 60, "the last call")
+    until(lambda: len(watched.told("run_ended")) >= 3, 3 * MINUTES, "the last call")
     visitor.page.goto(f"{visitor.url}/plugin/proctor-results")
     frame = visitor.page.frame_locator("iframe[title=Results]")
     frame.get_by_role("link", name="Results over time", exact=True).click()
@@ -306,20 +310,6 @@ def test_an_accepted_result_is_measured_again_until_it_drifts(
     frame.get_by_role("button", name="Show").click()
     expect(frame.get_by_text("the model was replaced by mistake").first).to_be_visible()
     picture(visitor, "4-trend")
-
-
-@dataclass
-class _Instance:
-    """What a visitor wants of an instance that another process runs."""
-
-    home: Home
-
-    @property
-    def url(self) -> str:
-        return str(told_of(self.home)["url"])
-
-    def login_link(self) -> str:
-        return new_login_link(self.home, user_name())
 
 
 def _told(watched: Watched) -> dict[str, Any]:
