@@ -110,7 +110,7 @@ class Done:
         return [p for r in self.lines if r.kind == "result" for p in self._paths(r).values()]
 
     def _paths(self, line: Line) -> dict[str, Path]:
-        store, outputs = LocalArtifacts(self.home.path), cast("Any", line.data["outputs"])
+        store, outputs = LocalArtifacts(self.home.path), cast("Any", line.data.get("outputs") or {})
         return {name: store.path(told["uri"]) for name, told in outputs.items()}
 
 
