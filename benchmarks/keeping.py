@@ -62,7 +62,7 @@ def measure(bench: Bench) -> None:
     bench.note(
         f"The run took {done.wall:.0f} s, with {measured} performance runs of {seconds:g} s. A "
         f"long one is the same with {ROUND_SECONDS:g} s each, reckoned: {long:.0f} s. The look at "
-        "the machine before and after each performance run is a figure of `quiet`."
+        "the machine before and after each performance run is a figure of `marks`."
     )
 
 

@@ -35,15 +35,19 @@ _CLOCK = "clock.json"
 
 @dataclass(frozen=True)
 class Scheduled:
-    """A pipeline with a schedule. ``given``: what its scheduled runs are given.
+    """A pipeline with a schedule, as it counts here.
 
-    ``params``: the value of every parameter of such a run, of the plan's own, too.
+    ``params``: the value of every parameter of a scheduled run, of the plan's own, too.
     """
 
     plan: Plan
     schedule: Schedule
-    given: dict[str, JsonValue]
     params: dict[str, JsonValue]
+
+    @property
+    def given(self) -> dict[str, JsonValue]:
+        """What its scheduled runs are given, by the spec and by the site."""
+        return self.schedule.params
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,19 @@ def scheduled(home: Home, entry: Registered) -> Scheduled | None:
 def schedule_of(home: Home, pipeline: Pipeline) -> Schedule | None:
     """When a pipeline starts by itself here: as the site says where it says when, else its spec.
 
+    The site's values come over those of the spec.
+
     Raises:
         SpecErrors: what the site says does not fit the pipeline.
         HomeError: the profile cannot be used.
     """
     name, of_spec = pipeline.pipeline, pipeline.schedule
     here = home.profile().schedules.get(name)
-    if here is None or not here.model_fields_set - {"params"}:
+    if here is None:
         return of_spec
     params = {**(of_spec.params if of_spec else {}), **here.params}
+    if not here.model_fields_set - {"params"}:
+        return of_spec and of_spec.model_copy(update={"params": params})
     given = here.model_copy(update={"params": params})
     read = document.read(home.path / PROFILE_FILE)
     if problems := faults_of_site(pipeline, given, read, ("schedules", name)):
@@ -102,16 +110,13 @@ def scheduled_of(home: Home) -> dict[str, Scheduled]:
 
 
 def with_values(home: Home, plan: Plan, schedule: Schedule) -> Scheduled:
-    """A plan and its schedule, with what its scheduled runs are given here.
+    """A plan and its schedule here, with the value of every parameter of its scheduled runs.
 
     Raises:
         ParamErrors: the site gives a value that does not fit; the text names file and line.
-        HomeError: the profile cannot be used.
     """
-    here = home.profile().schedules.get(plan.pipeline)
-    given = {**schedule.params, **(here.params if here else {})}
     try:
-        params = check_params(plan, given)
+        params = check_params(plan, schedule.params)
     except ParamErrors as error:  # the spec's own values are checked where it is
         read = document.read(home.path / PROFILE_FILE)
         below = ("schedules", plan.pipeline, "params")
@@ -119,7 +124,7 @@ def with_values(home: Home, plan: Plan, schedule: Schedule) -> Scheduled:
             f"{read.where_key((*below, problem.partition(':')[0]))}: {problem}"
             for problem in error.problems
         ) from None
-    return Scheduled(plan, schedule, given, {**plan.build_params, **params})
+    return Scheduled(plan, schedule, {**plan.build_params, **params})
 
 
 def not_here(home: Home) -> str:
