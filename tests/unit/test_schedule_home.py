@@ -163,6 +163,9 @@ def test_all_that_is_wrong_with_when_the_site_says(site: Site) -> None:
     lines = [text.removeprefix(f"{site.home.path}/site.yaml:").split(":")[0] for text in told]
     assert lines == ["3", "4", "5", "5", "6"], told
     assert "did you mean 'model'?" in told[3]
+    code, listed = site.proctor("list")
+    assert code == 0
+    assert all(f"nightly: {problem}" in listed for problem in told), listed
     site.profile(schedules={"nightly": {"timezone": "UTC"}})
     with pytest.raises(SpecErrors, match="'timezone' means nothing without 'cron'"):
         site.found()

@@ -167,7 +167,8 @@ def _print(rows: list[Row]) -> None:
     console.print(table)
     for row in rows:
         if row.problem:
-            console.print(f"{row.pipeline}: {row.problem}", markup=False, soft_wrap=True)
+            for problem in row.problem.splitlines():
+                console.print(f"{row.pipeline}: {problem}", markup=False, soft_wrap=True)
         for name, mark in (row.sources or {}).items():
             seen = f"{mark.version[:_SHORT]} at {mark.at}" if mark.version else "not seen yet"
             console.print(

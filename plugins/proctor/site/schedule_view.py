@@ -83,9 +83,10 @@ def _row(home: Home, name: str, entry: Registered) -> Row | None:
     try:
         given = schedules.scheduled(home, entry)
     except (SpecErrors, ParamErrors) as error:
-        if schedules.known_clock(home, name) is None:
+        if schedules.known_clock(home, name) is None and name not in home.profile().schedules:
             return None  # never had one, as far as anybody knows
-        return Row(name, last=_runs(home, name)[0], problem=str(error.problems[0]))
+        problem = "\n".join(str(each) for each in error.problems)
+        return Row(name, last=_runs(home, name)[0], problem=problem)
     if given is None:
         return None
     last, ticked = _runs(home, name)
