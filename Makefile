@@ -57,14 +57,13 @@ check: $(READY_DEV)
 test-fast: check
 	$(BIN)/pytest tests/unit -q -n auto --dist loadfile
 
-# Each worker has an instance of Airflow of its own, and what takes longest begins first; the others
-# kill, look at the engine or measure, and run one after the other.
-BESIDE := tests/e2e tests/airflow tests/rights \
-	tests/browser/test_revalidation_walk.py tests/browser/test_own_pages.py \
-	tests/browser/test_sites_page.py tests/unit
+# Each worker has an instance of Airflow of its own, and what takes longest begins first; what kills
+# at random moments comes after all others, alone.
+FIRST := tests/e2e tests/airflow tests/browser tests/rights tests/containers
+ALONE := tests/faults
 test: check
-	$(BIN)/pytest $(BESIDE) -n auto --dist loadfile
-	$(BIN)/pytest tests $(addprefix --ignore=,$(BESIDE))
+	$(BIN)/pytest $(FIRST) tests --ignore=$(ALONE) -n auto --dist loadfile
+	$(BIN)/pytest $(ALONE)
 
 # Not part of any test: figures belong to a machine that does nothing else.
 bench: $(READY_DEV)

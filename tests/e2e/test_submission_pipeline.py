@@ -34,6 +34,8 @@ BROKEN = {
     "dataset_size": {PERFORMANCE, f"TEST01/{PERFORMANCE}", "accuracy/mlperf_log_detail.txt"},
     "accuracy_target": {"accuracy/accuracy.txt"},
 }
+# MultiStream's figure is SingleStream's 99th percentile, which LoadGen does not tell from fewer.
+QUERIES_FOR_P99 = 662
 
 
 def findings(done: Finished) -> dict[str, dict[str, set[str]]]:
@@ -76,6 +78,18 @@ def test_what_shortening_breaks_and_nothing_else(
     )
     same_answers, as_fast = verified["checks"]
     assert same_answers["verdict"] == "pass", same_answers
+    expected = dict.fromkeys(SCENARIOS, BROKEN)
     # In 5 s, a machine with other work may well be a tenth slower or faster than just before.
-    slow = {"test01": {"TEST01/verify_performance.txt"}} if as_fast["verdict"] == "fail" else {}
-    assert broken == dict.fromkeys(SCENARIOS, BROKEN | slow)
+    if as_fast["verdict"] == "fail":
+        slow = {"test01": {"TEST01/verify_performance.txt"}}
+        expected = dict.fromkeys(SCENARIOS, BROKEN | slow)
+    # Nor does every machine answer 662 queries in 5 s.
+    runs = {"": "performance.SingleStream", "TEST01/": "compliance.SingleStream-TEST01"}
+    answered = {
+        f"{place}{PERFORMANCE}": json.loads(output(done, step, "logs", "run.json"))["queries"]
+        for place, step in runs.items()
+    }
+    few = {place for place, queries in answered.items() if queries < QUERIES_FOR_P99}
+    if few:
+        expected["MultiStream"] = expected["MultiStream"] | {"metric": few}
+    assert broken == expected
