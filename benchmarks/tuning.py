@@ -94,6 +94,7 @@ def _tried(bench: Bench, case: _Case) -> None:
     probes = len(list(found["probes"]))  # type: ignore[call-overload]
     told = f"{float(str(found['took_s'])):.0f} ({probes} probes; {found['ended']})"
     bench.row("  seconds spent tuning", told)
+    bench.say(f"{case.name}: {qps:.4g} queries/s, found in {told}")
     bench.row("  the speed varied by, margin", f"{found['noise']:.2%}, {found['margin']:.2%}")
     values = bench.interleave(
         {
