@@ -26,6 +26,7 @@ BENCHMARKS = {
     "subjects": 3,
     "submission_check": 5,
     "tuning": 10,
+    "tuning_yolo": 10,
     "many_subjects": 1,
 }
 
@@ -66,6 +67,10 @@ def main() -> int:
             print(f"{name}: not measured: {reason}", file=sys.stderr)
             missing += 1
             continue
+        except KeyboardInterrupt:
+            bench.note("ended by hand before all was measured")
+            bench.finish(_title(name))
+            return 130
         bench.finish(_title(name))
     return 1 if missing else 0
 

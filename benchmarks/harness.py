@@ -89,13 +89,13 @@ class Bench:
     def interleave(self, cases: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
         """Each case once per round, ``runs`` rounds, the order turned around every time."""
         values: dict[str, list[float]] = {name: [] for name in cases}
+        self.result.setdefault("values", {}).update(values)
         for number in range(self.runs):
             order = list(cases) if number % 2 == 0 else list(cases)[::-1]
             for name in order:
                 values[name].append(cases[name]())
             told = ", ".join(f"{name} {found[-1]:.4g}" for name, found in values.items())
             self.say(f"run {number + 1} of {self.runs}: {told}")
-        self.result.setdefault("values", {}).update(values)
         return values
 
     def row(

@@ -1,10 +1,10 @@
-"""Load tuning: how often a run at the rate that was found is VALID, and at 1.15 times the rate.
+"""How often a run at the rate that load tuning found is VALID, and at 1.15 times the rate.
 
-The demo's detector, and YOLO11n INT8 with a limit of 250 ms, both as Server runs of the open
-division. The rate is found by ``loadgen tune``; the runs that try it out are others, each in a
+The demo's detector with a limit of 100 ms, as Server run of the open division (tuning_yolo: a
+larger model). The rate is found by ``loadgen tune``; the runs that try it out are others, each in a
 process of its own, those at the rate and those above it in turn. Where too many above it are VALID,
 the curve over the rate follows. ``--seconds``: the length that is tuned for and of each run,
-``--runs``: runs at each rate.
+``--runs``: runs at each rate. An hour at most.
 """
 
 from __future__ import annotations
@@ -18,29 +18,31 @@ from pathlib import Path
 from scipy.stats import binomtest
 
 from benchmarks.endpoint import Place, step
-from benchmarks.harness import SHARED, Bench
+from benchmarks.harness import Bench
 
 _SECONDS = 60.0
 # Seconds of the whole search, in lengths of a run, and at least.
 _BUDGET, _LEAST_BUDGET = 15, 300
 _ABOVE = 1.15
 _CURVE = (0.9, 1.3, 1.5)
-_YOLO = SHARED / "yolo11n" / "yolo11n_int8_openvino_model"
 
 
 def measure(bench: Bench) -> None:
-    """Tune and try out, one model after the other."""
-    seconds = bench.seconds or _SECONDS
+    """Tune and try out."""
     with tempfile.TemporaryDirectory(prefix="bench-tuning-") as folder:
         place = Place(Path(folder))
-        _tried(bench, _Case("digits", "onnxruntime", 100, *place.digits(), seconds, place.folder))
-        if _YOLO.is_dir():
-            _tried(bench, _Case("yolo", "openvino", 250, *place.yolo(), seconds, place.folder))
-        else:
-            bench.note(f"YOLO11n was not measured: there is no {_YOLO}")
+        tried(bench, "digits", "onnxruntime", 100, *place.digits(), place.folder)
+
+
+def tried(
+    bench: Bench, name: str, backend: str, limit_ms: float, data: Path, model: Path, folder: Path
+) -> None:
+    """Tune one model's Server scenario and try out the rate; the files go to the folder."""
+    seconds = bench.seconds or _SECONDS
+    _tried(bench, _Case(name, backend, limit_ms, data, model, seconds, folder))
     bench.note(
-        f"runs of {seconds:g} s, {bench.runs} at each rate; limits of the runs' own, as the round "
-        "has no Server scenario for either; intervals: exact binomial, 95 %"
+        f"runs of {seconds:g} s, {bench.runs} at each rate; the limit is the runs' own, as the "
+        "round has no Server scenario for it; intervals: exact binomial, 95 %"
     )
 
 
