@@ -20,6 +20,7 @@ import numpy.typing as npt
 _EARLY_STOPPING = 0.99
 # What is called certain enough here: of a verdict, of an interval's either side, of the margin.
 CONFIDENCE = 0.95
+_NEVER = math.log(1e-9)
 _NORMAL = NormalDist()
 SIGMAS = _NORMAL.inv_cdf(CONFIDENCE)
 
@@ -38,6 +39,19 @@ def allowed(queries: int, percentile: float) -> int:
             break
         found = late
     return found
+
+
+def most_at_once(mean: float) -> int:
+    """What a Poisson count exceeds with a chance of 1e-9: of LoadGen's arrivals in a length of time
+    in which ``mean`` come on average. Few of them crowd together far more than many do."""
+    count = math.ceil(mean)
+    # The terms of the tail shrink at least by mean / (count + 1) each.
+    while (
+        count * math.log(mean) - mean - math.lgamma(count + 1) - math.log1p(-mean / (count + 1))
+        > _NEVER
+    ):
+        count += 1
+    return count
 
 
 def interval(late: int, queries: int, burst: float) -> tuple[float, float]:

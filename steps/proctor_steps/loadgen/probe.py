@@ -48,9 +48,9 @@ class Goal:
         return late.allowed(self.queries(qps), self.percentile)
 
     def most_outstanding(self, qps: float) -> int:
-        """Where more queries are outstanding, more are late than the full-length run may have: at
-        most about twice as many as come within the limit are not."""
-        return self.room(qps) + math.ceil(2 * qps * self.limit_ms / 1e3) + 1
+        """Where more queries are outstanding, more are late than the full-length run may have:
+        those that are not have come within the limit, and so many at most ever come within it."""
+        return self.room(qps) + late.most_at_once(qps * self.limit_ms / 1e3) + 1
 
     @property
     def shortest(self) -> float:

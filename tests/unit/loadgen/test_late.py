@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import betabinom, binom
+from scipy.stats import betabinom, binom, poisson
 
 from proctor_steps.loadgen import late
 
@@ -56,3 +56,9 @@ def test_the_chance_that_a_run_holds_again() -> None:
     assert late.again(7, 3.0, 6) == 0.0
     assert 0.5 < late.again(6, 1.0, 6) < late.again(4, 1.0, 6) < late.again(1, 1.0, 6)
     assert late.again(60, 20.0, 121) > 0.95 > late.again(80, 20.0, 121)
+
+
+@pytest.mark.parametrize("mean", [0.01, 0.5, 1.5, 2.0, 29.3, 2500.0])
+def test_so_many_come_at_once_one_time_in_a_billion(mean: float) -> None:
+    exact = poisson.isf(1e-9, mean)
+    assert exact <= late.most_at_once(mean) <= exact + 2

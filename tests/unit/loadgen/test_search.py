@@ -117,10 +117,20 @@ def test_an_overload_is_cut_short() -> None:
     simulated = Simulated(goal(seconds=600), **SLOW)
     seen = simulated.measure(60.0, 600, True)
     assert seen.cut_short
-    # No more than what the full run may have and what comes within the limit, twice.
+    # No more than what the full run may have late, and what ever comes within the limit.
     assert simulated.clock < 30
     made, _ = search(Simulated(goal(seconds=600), **SLOW, start=1.8), 5400)
     assert made.probes[1].verdict == "misses"
+
+
+@pytest.mark.parametrize("qps", [1.0, 5.9, 300.0])
+def test_queries_that_are_all_in_time_end_no_run(qps: float) -> None:
+    """Whoever answers each one just within the limit has all outstanding that came meanwhile."""
+    wanted = goal()
+    arrivals = np.cumsum(np.random.default_rng(3).exponential(1 / qps, 50_000))
+    came_before = np.searchsorted(arrivals, arrivals - wanted.limit_ms / 1e3)
+    outstanding = np.arange(1, len(arrivals) + 1) - came_before
+    assert outstanding.max() <= wanted.most_outstanding(qps)
 
 
 def test_one_stall_does_not_decide() -> None:
