@@ -7,6 +7,7 @@ at the rest in the same pass: a typo in one step does not hide a cycle among the
 from __future__ import annotations
 
 import copy
+import difflib
 import itertools
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,16 @@ def _pipeline(read: Document, stem: str) -> Pipeline:
 
 
 def _without_templates(read: Document) -> dict[str, Any]:
-    """Top-level keys that the language does not know and that hold anchors are templates."""
+    """Top-level keys that the language does not know and that hold anchors are templates.
+
+    Not a misspelt 'steps' where there are no others: the spec's steps have anchors as well.
+    """
     assert isinstance(read.data, dict)  # noqa: S101
     known = set(aliases(Pipeline))
-    return {k: v for k, v in read.data.items() if k in known or k not in read.templates}
+    templates = read.templates - known
+    if "steps" not in read.data:
+        templates -= set(difflib.get_close_matches("steps", templates))
+    return {k: v for k, v in read.data.items() if k not in templates}
 
 
 def _validate(
