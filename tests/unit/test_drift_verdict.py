@@ -205,6 +205,28 @@ def test_autocorrelated_sessions_make_wider_limits() -> None:
     assert of_slow.scale > of_plain.scale
 
 
+def test_autocorrelation_of_a_short_history_is_not_told_too_small() -> None:
+    settings = replace(SETTINGS, least_autocorrelation=-0.9)
+    random, true = np.random.default_rng(8), 0.6
+    ours, plain = [], []
+    for _ in range(400):
+        made = random.standard_normal(111)
+        for place in range(1, len(made)):
+            made[place] = true * made[place - 1] + np.sqrt(1 - true**2) * made[place]
+        values = made[-11:]
+        ours.append(limits.autocorrelation(values, settings))
+        plain.append(stats.spearmanr(values[:-1], values[1:]).statistic)
+    assert abs(np.mean(ours) - true) < 0.5 * abs(np.mean(plain) - true)
+
+
+def test_the_usual_noise_never_makes_limits_narrower_than_the_history_does() -> None:
+    values = kit.scattered(7, noise=0.1, seed=4)
+    found = limits.reference(values, SETTINGS)
+    mad = stats.median_abs_deviation(np.log(values), scale="normal")
+    assert found.scale is not None and mad > SETTINGS.usual_noise
+    assert found.scale > mad
+
+
 def test_scale_and_chance_are_scipy_s() -> None:
     values = kit.scattered(7, seed=4)
     found = limits.reference(values, SETTINGS)
