@@ -11,6 +11,7 @@ or a few thousand queries would look like far more evidence than they are.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from statistics import NormalDist
 
 import numpy as np
@@ -39,6 +40,18 @@ def allowed(queries: int, percentile: float) -> int:
             break
         found = late
     return found
+
+
+def fewest(late: int, percentile: float) -> int:
+    """Queries from which on LoadGen allows so many late ones.
+
+    Args:
+        percentile: 0..1.
+    """
+    enough = 1
+    while allowed(enough, percentile) < late:
+        enough *= 2
+    return bisect_left(range(enough), late, key=lambda queries: allowed(queries, percentile))
 
 
 def most_at_once(mean: float) -> int:

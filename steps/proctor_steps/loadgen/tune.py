@@ -31,6 +31,8 @@ _OF_DEADLINE = 0.9
 _TRIALS, _MOST_TRIALS = 3, 6
 # Offline never expects more than twice what was seen; a margin that is told as a warning.
 _MOST_MARGIN, _MUCH = 1.0, 0.10
+# MLPerf's own least duration.
+_LONG_S = 600.0
 # LoadGen's words.
 _CUT_SHORT = "Too many outstanding queries"
 
@@ -91,7 +93,7 @@ class _Tuner:
         found = search.find()
         return self.outcome(
             target_qps=found.qps, ended=found.ended, certain=found.certain, noise=found.noise,
-            margin=found.margin, probes=tuple(search.probes),
+            margin=found.margin, room=goal.room(found.qps), probes=tuple(search.probes),
         )  # fmt: skip
 
     def goal(self) -> Goal:
@@ -254,6 +256,21 @@ class _Tuner:
         )
 
 
+def no_room(found: Tuning) -> str:
+    """That a run as short as the one to come may have no late query at all; else nothing."""
+    if not found.target_qps or found.room != 0:
+        return ""
+    percentile = found.percentile / 100
+    one = late.fewest(1, percentile) / found.target_qps
+    long = max(_LONG_S, 2 * one)
+    some = late.allowed(int(long * found.target_qps), percentile)
+    return (
+        f"at {found.target_qps:.4g} queries/s LoadGen allows no late query in a run of "
+        f"{found.performance_seconds:g} s: one stall of the machine makes it INVALID, at this rate "
+        f"and at lower ones; from {one:.0f} s on it allows one, in {long:.0f} s {some}"
+    )
+
+
 def _tell(io: StepIO, found: Tuning) -> None:
     where = f"{found.scenario} tuning"
     if found.ended == "off":
@@ -289,6 +306,8 @@ def _tell(io: StepIO, found: Tuning) -> None:
             f"allows for {found.margin:.0%}; on a quieter machine it will be a better one",
             where,
         )
+    if words := no_room(found):
+        io.find("tuning_no_room", "warning", words, where)
     if found.scenario == "Server" and not found.scenario_in_round:
         io.find(
             "scenario_in_round",

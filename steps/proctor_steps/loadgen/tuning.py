@@ -75,6 +75,7 @@ class Tuning(_Record):
     ``noise``: how much the system's own speed varied from run to run (relative, one sigma);
     ``margin``: by how much the rate stands below the highest that held, for that reason.
     ``limit_in_round``: whether the limit is the round's, ``None`` where there is none.
+    ``room``: late queries that LoadGen allows in a Server run of the full length at the rate.
     """
 
     format: str = FORMAT
@@ -92,6 +93,7 @@ class Tuning(_Record):
     certain: bool
     noise: float | None = None
     margin: float | None = None
+    room: int | None = None
     budget_s: float
     took_s: float
     probes: tuple[Probe, ...] = ()

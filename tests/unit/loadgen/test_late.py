@@ -17,6 +17,12 @@ def test_loadgens_early_stopping(queries: int, most: int) -> None:
     assert binom.cdf(most, queries, 0.01) <= 0.01 < binom.cdf(most + 1, queries, 0.01)
 
 
+@pytest.mark.parametrize(("most", "queries"), [(0, 459), (1, 662), (6, 1453)])
+def test_the_fewest_queries_with_so_many_late_ones(most: int, queries: int) -> None:
+    assert late.fewest(most, 0.99) == queries
+    assert late.allowed(queries - 1, 0.99) == most - 1
+
+
 def test_an_interval_holds_the_share_as_often_as_it_says() -> None:
     random = np.random.default_rng(3)
     seen = [late.interval(int(k), 2000, 1.0) for k in random.binomial(2000, 0.008, 2000)]

@@ -14,6 +14,8 @@ import pytest
 from endpoint_kit import Proxy, served
 from proctor_steps.contract import Contract, Mount, Result, load_result
 from proctor_steps.loadgen import run, tune
+from proctor_steps.loadgen.probe import Goal
+from proctor_steps.loadgen.tuning import Tuning
 from proctor_steps.stage import Stage, execute
 
 # The server behind the proxy answers one request at a time, and takes so long for each.
@@ -109,7 +111,9 @@ def test_server_finds_a_rate_below_the_capacity(dataset: Path, slow: str, tmp_pa
     assert tuned["took_s"] < 170
     assert 3 < tuned["target_qps"] < 1 / SERVICE_S
     assert tuned["limit_ms"] == 500 and tuned["scenario_in_round"] is False
-    assert "scenario_in_round" in {finding.rule for finding in result.findings}
+    rules_told = {finding.rule for finding in result.findings}
+    assert "scenario_in_round" in rules_told
+    assert ("tuning_no_room" in rules_told) == (tuned["room"] == 0)
     assert any(probe["verdict"] == "misses" for probe in tuned["probes"])
     for probe in tuned["probes"]:
         if probe["qps"] > 1.3 / SERVICE_S:
@@ -128,6 +132,28 @@ def test_server_finds_a_rate_below_the_capacity(dataset: Path, slow: str, tmp_pa
     assert "tuned_otherwise" not in {finding.rule for finding in result.findings}
     rules = {rule["rule"]: rule["met"] for rule in measured["rules"]}
     assert rules["seed_schedule"] is True
+
+
+@pytest.mark.parametrize(
+    ("qps", "seconds", "room", "told"),
+    [
+        (10.0, 60, 0, "from 66 s on it allows one, in 600 s 42"),
+        (12.0, 60, 1, ""),
+        (0.5, 60, 0, "from 1324 s on it allows one, in 2648 s 5"),
+    ],
+)
+def test_a_run_that_may_have_no_late_query_is_told_of(
+    qps: float, seconds: float, room: int, told: str
+) -> None:
+    goal = Goal(seconds, 0.99, 250, 459, 0.05, 1e4)
+    assert goal.room(qps) == room
+    tuned = Tuning(
+        benchmark="yolo", round="v6.1", scenario="Server", scenario_in_round=False,
+        performance_seconds=seconds, percentile=99, target_qps=qps, room=room, ended="found",
+        certain=True, budget_s=900, took_s=600,
+    )  # fmt: skip
+    words = tune.no_room(tuned)
+    assert words.endswith(told) if told else not words
 
 
 def test_a_limit_that_no_rate_meets(dataset: Path, slow: str, tmp_path: Path) -> None:
