@@ -43,6 +43,14 @@ steps:
     outputs: {model: directory}
     network: true
 """
+DATED = """\
+  - id: dated
+    image: proctor/steps
+    command: model fetch
+    params: {uri: "s3://kept/${run.date}"}
+    outputs: {model: directory}
+    network: true
+"""
 
 
 class Site:
@@ -93,8 +101,6 @@ def test_the_site_says_when_instead_of_the_spec(site: Site) -> None:
     dag = site.dag()
     assert dag.timetable == CronTriggerTimetable("*/5 * * * *", timezone="UTC")
     assert (dag.max_active_runs, dag.params["reason"]) == (1, "as here")
-    profile.write_text(json.dumps({"schedules": {"nightly": "* * 32 * *"}}))
-    assert [task.task_id for task in site.dag().tasks] == ["spec-errors"]
 
 
 def test_airflow_starts_at_the_first_tick_after_the_schedule_became_known(site: Site) -> None:
@@ -151,11 +157,23 @@ def test_nothing_starts_while_it_is_paused_or_at_a_data_site(site: Site) -> None
     assert not site.dag().timetable.can_be_scheduled
 
 
-def test_a_value_of_the_site_that_does_not_fit_shows(site: Site) -> None:
-    (site.home.path / "site.yaml").write_text("schedules: {nightly: {params: {reson: x}}}\n")
+@pytest.mark.parametrize(
+    ("of_nightly", "told"),
+    [
+        ("{params: {reson: x}}", "site.yaml:1:32: reson: there is no such parameter"),
+        ('"* * 32 * *"', "site.yaml:1:22: '32' is no day of the month"),
+    ],
+)
+def test_what_the_site_says_wrongly_of_a_schedule_shows_and_stops_nothing_else(
+    site: Site, of_nightly: str, told: str
+) -> None:
+    before = site.dag()
+    (site.home.path / "site.yaml").write_text(f"schedules: {{nightly: {of_nightly}}}\n")
     dag = site.dag()
-    assert dag.task_ids == ["spec-errors"]
-    assert "site.yaml:1:32: reson: there is no such parameter" in str(dag.doc_md)
+    assert told in str(dag.doc_md)
+    assert "schedule has errors" in dag.dag_display_name and "schedule-errors" in dag.tags
+    assert not dag.timetable.can_be_scheduled
+    assert dag.task_ids == before.task_ids
 
 
 def test_a_pipeline_without_schedule_is_as_before(site: Site) -> None:
@@ -167,6 +185,13 @@ def test_a_pipeline_without_schedule_is_as_before(site: Site) -> None:
     assert dag.max_active_runs != 1
 
 
+def test_a_source_that_is_another_each_day_is_not_watched(site: Site) -> None:
+    site.write(SPEC + DATED)
+    assert trigger_of(site) is not None  # it is no reader of what is watched
+    site.write(SPEC.replace("assets: model", "assets: [dated, model]") + DATED)
+    assert "another source each day" in str(site.dag().doc_md)
+
+
 # --- what started a run --------------------------------------------------------------------------
 
 
@@ -176,6 +201,25 @@ def test_by_the_clock_with_the_schedules_values(site: Site) -> None:
     assert header.data["started_by"] == {"by": "clock", "tick": tick.isoformat()}
     assert header.data["given"] == {"reason": "as every night"}
     assert dict(about(header))["started by"] == f"the clock, for {tick.isoformat()}"
+
+
+def test_a_run_that_was_due_before_a_pause_has_the_schedules_values(site: Site) -> None:
+    schedules.pause(site.home, "nightly")
+    event = SimpleNamespace(asset=SimpleNamespace(uri="proctor-site://a/prep"), extra={})
+    header = site.begin(run_type="asset_triggered", consumed_asset_events=[event])
+    assert header.data["given"] == {"reason": "as every night"}
+
+
+def test_a_run_that_begins_once_more_keeps_its_values(site: Site) -> None:
+    tick = datetime.now(UTC)
+    site.begin(run_type="scheduled", logical_date=tick)
+    profile = site.home.path / "site.yaml"
+    profile.write_text("schedules: {nightly: {params: {reason: changed}}}\n")
+    header = site.begin(run_type="scheduled", logical_date=tick)
+    assert header.data["given"] == {"reason": "as every night"}
+    profile.write_text("schedules: {nightly: {params: {reson: x}}}\n")
+    with pytest.raises(AirflowFailException, match=r"the schedule has errors.*\n.*reson"):
+        site.begin(run_type="scheduled", logical_date=tick, run_id="r2")
 
 
 def test_by_a_source_that_changed(site: Site) -> None:

@@ -56,7 +56,7 @@ class BeginOperator(BaseOperator):
         started = started_by(context["dag_run"])
         if started["by"] == "clock" and self.starts.ticks and not record.exists():
             self._leave_out_older(self.starts.ticks, started["tick"])
-        given = self._given(context["dag_run"].conf or {}, started["by"])
+        given = self._given(context["dag_run"].conf or {}, started["by"], record)
         try:
             params = check_params(self.plan, given)
         except ParamErrors as error:
@@ -94,10 +94,20 @@ class BeginOperator(BaseOperator):
             },
         )
 
-    def _given(self, conf: Mapping[str, Any], by: str) -> dict[str, Any]:
+    def _given(self, conf: Mapping[str, Any], by: str, record: RunRecord) -> dict[str, Any]:
         # The trigger form sends null for a field that was left empty.
         given = {name: value for name, value in conf.items() if value is not None}
-        return given if by == "person" else {**self.starts.values, **given}
+        if by == "person":
+            return given
+        if record.exists():  # what the schedule gave when the run began, whatever it gives now
+            kept = record.header().data.get("given")
+            return kept if isinstance(kept, dict) else {}
+        if self.starts.problems:
+            problems = "\n".join(self.starts.problems)
+            raise AirflowFailException(
+                f"the schedule has errors, so no value is known:\n{problems}"
+            )
+        return {**self.starts.values, **given}
 
     def _leave_out_older(self, ticks: tuple[str, str], tick: str) -> None:
         """Of several ticks that are due, the last one alone is run.

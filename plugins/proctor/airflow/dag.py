@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -38,6 +38,7 @@ BY_HAND = Starts()
 OUTCOME = "_outcome"
 # The only task of a pipeline whose spec is wrong.
 SPEC_ERRORS = "spec-errors"
+SCHEDULE_ERRORS = "schedule-errors"
 
 
 def build_dags() -> dict[str, DAG]:
@@ -80,11 +81,8 @@ def dag_of(plan: model.Plan, starts: Starts = BY_HAND) -> DAG:
     """The DAG of what a run does once. ``starts``: what starts it by itself."""
     dag = DAG(
         dag_id=plan.pipeline,
-        dag_display_name=plan.title or plan.pipeline,
-        description=plan.title or None,
-        doc_md=plan.description or None,
         params={p.name: _param(p, starts.values) for p in plan.params},
-        **(_settings() | starts.settings()),
+        **(_settings() | starts.settings() | _words(plan, starts)),
     )
     with dag:
         first = BeginOperator(
@@ -98,6 +96,28 @@ def dag_of(plan: model.Plan, starts: Starts = BY_HAND) -> DAG:
             )
             outcome.set_upstream([dag.get_task(id) for id in last])
     return dag
+
+
+def _words(plan: model.Plan, starts: Starts) -> dict[str, Any]:
+    """What people read of a DAG in the lists and on its page."""
+    title, doc = plan.title or plan.pipeline, plan.description
+    if not starts.problems:
+        return {
+            "dag_display_name": title,
+            "description": plan.title or None,
+            "doc_md": doc or None,
+        }
+    told = _errors("The schedule has errors: it starts no run", starts.problems)
+    return {
+        "dag_display_name": f"{title} (schedule has errors)",
+        "description": "Its schedule starts no run; open the DAG's documentation to read why.",
+        "doc_md": f"{told}\n{doc}",
+        "tags": {"proctor", SCHEDULE_ERRORS},
+    }
+
+
+def _errors(title: str, problems: Sequence[str]) -> str:
+    return "### {}\n\n```\n{}\n```\n".format(title, "\n".join(problems))
 
 
 def stretch_dag(plan: model.Plan, partition: str) -> DAG:
@@ -276,7 +296,7 @@ def broken_dag(entry: Registered, errors: list[str]) -> DAG:
         dag_id=entry.name,
         dag_display_name=f"{entry.name} (spec has errors)",
         description="The spec has errors; open the DAG's documentation to read them.",
-        doc_md=f"### The spec has errors\n\n```\n{problems}\n```\n",
+        doc_md=_errors("The spec has errors", errors),
         schedule=None,
         tags={"proctor", SPEC_ERRORS},
         catchup=False,

@@ -17,9 +17,11 @@ from pydantic import JsonValue
 from proctor.airflow import instance
 from proctor.airflow.watch import SourcesTrigger
 from proctor.plan.model import Plan
+from proctor.plan.params import ParamErrors
 from proctor.site import schedules, sources
 from proctor.site.home import HomeError
 from proctor.site.schedules import Scheduled
+from proctor.spec.errors import SpecErrors
 from proctor.spec.model import Pipeline, Schedule
 from proctor_steps.contract import digest
 
@@ -32,7 +34,8 @@ class Starts:
 
     ``schedule``: as Airflow wants it said. ``since``: no tick before it counts. ``alone``: one run
     at a time. ``values``: what a run is given that nobody fills a form for. ``ticks``: cron and
-    zone, where only the last of several ticks that are due is run.
+    zone, where only the last of several ticks that are due is run. ``problems``: why nothing does,
+    where the site says something that does not fit.
     """
 
     schedule: Any = None
@@ -41,6 +44,7 @@ class Starts:
     alone: bool = False
     values: Mapping[str, JsonValue] = field(default_factory=dict)
     ticks: tuple[str, str] | None = None
+    problems: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """Arguments of the DAG."""
@@ -53,8 +57,8 @@ class Starts:
 def starts_of(plan: Plan, pipeline: Pipeline) -> Starts:
     """What starts a pipeline on this site, now.
 
-    Raises:
-        SpecErrors, ParamErrors: the site says something of its scheduled runs that does not fit.
+    What the site says wrongly of its scheduled runs stops those alone: a run under way needs its
+    tasks, and a person may start one.
     """
     sites = _by_sites(plan.pipeline)
     home = instance.home()
@@ -65,11 +69,13 @@ def starts_of(plan: Plan, pipeline: Pipeline) -> Starts:
         counts = instance.schedules_count() and not schedules.not_here(home)
         found = schedules.with_values(home, plan, schedule)
         clock = schedules.clock(home, plan.pipeline, schedule) if counts else None
-    except HomeError:  # an edit that went wrong stops no task; the next start tells it
-        traceback.print_exc()
-        return Starts(sites, alone=True)
+    except HomeError as error:
+        return Starts(sites, alone=True, problems=(str(error),))
+    except (SpecErrors, ParamErrors) as errors:
+        return Starts(sites, alone=True, problems=tuple(str(each) for each in errors.problems))
     if clock is None or clock.paused:
-        return Starts(sites, alone=True)
+        # A run that was due already still begins, and with these.
+        return Starts(sites, alone=True, values=found.given)
     return Starts(
         _schedule(found, sites),
         clock.since if schedule.cron else None,

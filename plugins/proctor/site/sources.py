@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from proctor.plan.model import PlanStep, resolve, selected
+from proctor.plan.model import PlanStep, of_a_day, resolve, selected
 from proctor.runtime.hashes import FileHashes
 from proctor.site.home import Home, HomeError, SourceRefused, others_environment
 from proctor.site.schedules import FOLDER, Scheduled, folder, made_folder, now_text
@@ -72,9 +72,16 @@ class Look:
 
 
 def watched(home: Home, scheduled: Scheduled) -> list[Source]:
-    """The sources that a schedule watches, in its order, each once."""
+    """The sources that a schedule watches, in its order, each once.
+
+    A step whose source is another one each day reads none of them.
+    """
     params, found = scheduled.params, dict[str, Source]()
-    steps = [s for s in scheduled.plan.steps if "uri" in s.params and selected(s, params)]
+    steps = [
+        step
+        for step in scheduled.plan.steps
+        if "uri" in step.params and selected(step, params) and not of_a_day(step.params["uri"])
+    ]
     for name in scheduled.schedule.assets:
         if name in params:
             uri = str(params[name] or "")

@@ -19,6 +19,7 @@ from proctor.spec.values import misfit
 
 MOST_OFTEN = 10.0  # seconds between two looks at a source
 _AT: DataPath = ("schedule",)
+_DATE = "${run.date}"
 # Keys that mean something beside another one only.
 _WITH = {"timezone": "cron", "catch_up": "cron", "every": "assets"}
 
@@ -111,6 +112,9 @@ def _asset(context: Context, path: DataPath, name: str, given: Schedule) -> Iter
         if not isinstance(context.step(name).params.get("uri"), str):
             message = f"the step {name!r} has no parameter 'uri'"
             yield context.at(path, message, did_you_mean("", _watchable(context)))
+        elif _DATE in str(context.step(name).params["uri"]):
+            message = f"what {name!r} fetches is another source each day ({_DATE})"
+            yield context.at(path, message, "only a source that keeps its name can be watched")
     else:
         message = f"there is no parameter and no step {name!r}"
         yield context.at(path, message, did_you_mean(name, _watchable(context)))
