@@ -18,6 +18,7 @@ from proctor.plan.model import Plan, PlannedOutput, PlanStep
 from proctor.records.approvals import SigningKey, message_of
 from proctor.records.provenance import document, nodes
 from proctor.records.store import RunRecord
+from proctor.site.home import Home
 from proctor_steps.contract import Approval, digest, file_sha256, tree_digest
 from proctor_steps.lineage import shown, source_of
 from provenance_kit import RUN, DemoRun, rewrite
@@ -109,8 +110,9 @@ def test_the_document_lies_in_the_archive_and_beside_it(whole: DemoRun) -> None:
     files = {
         each["name"]: each["sha256"] for node in inside["@graph"] for each in node.get("files", ())
     }
-    results = [p for p in (whole.tree / "open/Proctor-Demo/results").rglob("*") if p.is_file()]
-    assert files == {p.relative_to(whole.tree).as_posix(): file_sha256(p) for p in results}
+    home = whole.tree / "open/Proctor-Demo"
+    listed = [p for name in ("results", "systems") for p in (home / name).rglob("*") if p.is_file()]
+    assert files == {p.relative_to(whole.tree).as_posix(): file_sha256(p) for p in listed}
 
 
 def test_no_document_tells_where_things_lie_on_the_machine(whole: DemoRun) -> None:
@@ -183,6 +185,21 @@ def test_a_changed_file_of_a_package_is_found(done: DemoRun) -> None:
     assert code == BAD and "package/1/package: its bytes have changed" in output
 
 
+def test_a_changed_description_of_the_system_is_found(done: DemoRun) -> None:
+    path = done.tree / "open/Proctor-Demo/systems/demo-system.json"
+    path.write_text(path.read_text().replace("}", ' ,"sw_notes": "fast"}', 1))
+    code, output = say("verify", done.tree)
+    assert code == BAD and "systems/demo-system.json: its bytes have changed" in output
+
+
+def test_a_damaged_archive_is_told(done: DemoRun, tmp_path: Path) -> None:
+    raw = bytearray((done.record.folder / "submission.tar.gz").read_bytes())
+    raw[300:700] = b"\xff" * 400
+    (tmp_path / "x.tar.gz").write_bytes(raw)
+    code, output = say("verify", tmp_path / "x.tar.gz")
+    assert code not in (0, 1) and "no archive that can be read" in output
+
+
 def test_an_archive_that_the_run_did_not_make_is_found(done: DemoRun) -> None:
     archive = done.record.folder / "submission.tar.gz"
     (done.tree / "open/Proctor-Demo/systems/demo-system.json").write_text("{}")
@@ -205,6 +222,35 @@ def test_a_figure_that_was_improved_in_a_document_is_found(done: DemoRun) -> Non
     for place in ("document", "tree"):
         code, output = say("verify", f"{places(done)[place]}")
         assert code == BAD and "9999.5" in output and "by the record" in output
+
+
+@pytest.mark.parametrize("place", ["document", "tree"])
+def test_a_verdict_that_was_improved_in_a_document_is_found(done: DemoRun, place: str) -> None:
+    path = {
+        "document": done.record.folder / "provenance.json",
+        "tree": done.tree / "open/Proctor-Demo/documentation/provenance.json",
+    }[place]
+    whole = json.loads(path.read_bytes())
+    for each in whole if isinstance(whole, list) else [whole]:
+        for node in each["@graph"]:
+            if node["@id"] == "figure:Offline.throughput":
+                assert node.get("official") is not True
+                node |= {"valid": True, "official": True}
+    path.write_text(json.dumps(whole))
+    code, output = say("verify", f"{places(done)[place]}")
+    assert code == BAD and "official is True" in output and "by the record" in output
+    done.record.path.unlink()  # what was measured tells it as well
+    code, output = say("verify", f"{places(done)[place]}#Offline.throughput")
+    assert code == BAD and "official is True, and False in" in output
+
+
+def test_a_figure_that_nobody_measured_is_found(done: DemoRun) -> None:
+    path = done.record.folder / "provenance.json"
+    document = json.loads(path.read_bytes())
+    document["@graph"].append({"@id": "figure:Offline.best", "@type": "prov:Entity", "value": 9e9})
+    path.write_text(json.dumps(document))
+    code, output = say("verify", done.record.folder)
+    assert code == BAD and "figure:Offline.best: no line of" in output
 
 
 def test_an_edited_line_is_named_by_its_number(done: DemoRun) -> None:
@@ -289,6 +335,31 @@ def test_an_answer_forged_in_a_package_is_found(done: DemoRun) -> None:
     code, output = say("verify", done.tree)
     assert code == BAD
     assert "approvals.json: mallory: nobody signed this answer" in output
+
+
+def test_an_answer_that_a_document_merely_tells_of_is_signed_by_nobody(done: DemoRun) -> None:
+    folder = done.tree / "open/Proctor-Demo/documentation"
+    answers = json.loads((folder / "approvals.json").read_bytes())
+    forged_answer = {**answers[0], "by": "mallory"}
+    (folder / "approvals.json").write_text(json.dumps([forged_answer]))
+    [document] = json.loads((folder / "provenance.json").read_bytes())
+    document["@graph"].append({"@id": "approval:x", "answer": forged_answer})
+    (folder / "provenance.json").write_text(json.dumps([document]))
+    code, output = say("verify", done.tree)
+    assert code == BAD
+    assert "approvals.json: mallory: nobody signed this answer" in output
+
+
+def test_another_site_s_package_is_not_called_wrong_by_one_with_a_key_of_its_own(
+    done: DemoRun, tmp_path: Path
+) -> None:
+    home = Home(tmp_path / "elsewhere")
+    home.create()
+    assert SigningKey(home.path).public()
+    archive = tmp_path / "submission.tar.gz"
+    shutil.copyfile(done.record.folder / "submission.tar.gz", archive)
+    code, output = say("verify", archive, "--home", str(home.path))
+    assert code == GONE and "ask the site for its key" in output
 
 
 def test_a_key_of_one_s_own_in_a_document_does_not_help(done: DemoRun, tmp_path: Path) -> None:

@@ -556,6 +556,27 @@ def test_files_with_licences_of_their_own(tmp_path: Path, run_stage: Any) -> Non
     ]
 
 
+@pytest.mark.parametrize("spelt", ["./my%20b.csv", "https://host/data/my%20b.csv", "my b.csv"])
+def test_a_file_is_left_out_however_the_metadata_spell_it(
+    spelt: str, tmp_path: Path, run_stage: Any
+) -> None:
+    value = dataset(license="CC0-1.0", distribution=files(b="CC-BY-NC-4.0"))
+    value["distribution"][0]["contentUrl"] = spelt
+    result, out = run_on(value, tmp_path / "d", run_stage, "a.csv", "my b.csv")
+    assert result.status == "ok", result.message
+    assert left(out) == {"a.csv", "croissant.json", FILE}
+
+
+@pytest.mark.parametrize("changed", [{"contentUrl": "c.csv"}, {"excludes": "a.csv"}])
+def test_a_file_that_cannot_be_found_is_not_said_to_be_left_out(
+    changed: dict[str, str], tmp_path: Path, run_stage: Any
+) -> None:
+    value = dataset(license="CC0-1.0", distribution=files(b="CC-BY-NC-4.0"))
+    value["distribution"][0] |= changed
+    result, _ = run_on(value, tmp_path / "d", run_stage, "a.csv", "b.csv")
+    assert result.status == "data_error" and "cannot be left out" in result.message
+
+
 def test_where_only_a_part_is_permitted_the_rest_is_left_out(
     tmp_path: Path, run_stage: Any
 ) -> None:

@@ -49,7 +49,9 @@ def check_files(folder: Path) -> list[File]:
 def _compare(folder: Path, name: str, entry: Mapping[str, Any]) -> File:
     if "://" in name:
         return File(name, "away", f"not read again: it is at {name}")
-    return compare(folder, name, str(entry.get("sha256")), "dataset", "is not there")
+    if not entry.get("sha256"):
+        return File(name, "away", "the metadata tell no sha256 of it")
+    return compare(folder, name, str(entry["sha256"]), "dataset", "is not there")
 
 
 def compare(folder: Path, name: str, sha256: str, of: str, gone: str) -> File:
@@ -67,7 +69,10 @@ def _listed(folder: Path, name: str, place: str) -> Iterator[File]:
     """The files of a list, and those in their folder that the list does not name."""
     try:
         with (folder / name).open(newline="", encoding="utf-8") as lines:
-            rows = [row for row in csv.DictReader(lines) if row.get("file_name")]
+            table = csv.DictReader(lines)
+            if not {"file_name", "sha256"} <= {*(table.fieldnames or ())}:
+                return  # a table of something else
+            rows = [row for row in table if row.get("file_name")]
     except (OSError, ValueError, csv.Error) as error:
         yield File(name, "bad", f"no list that can be read ({error})")
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,21 +26,27 @@ from proctor.site.dataset_files import check_files, compare
 from proctor.site.home import file_path
 from proctor.site.provenance_open import Opened
 from proctor.site.verify import changed, stale
-from proctor_steps.contract import digest, tree_digest
+from proctor_steps.contract import Approval, digest, tree_digest
 
 _EMBEDDED = "embedded:"
+_ITS_OWN_KEY = "signed with the key that the document itself names; ask the site for its key"
 State = Literal["good", "away", "gone", "bad"]
 _LINKS = (
     "prov:wasDerivedFrom", "prov:wasGeneratedBy", "prov:used", "prov:wasInformedBy", "approved",
 )  # fmt: skip
 # What a step's document and the record both tell of a node, and have to tell alike.
 _ALIKE = ("sha256", "value", "metric", "unit", "identity", "image_digest", "command", "parameters",
-          "answer", "signature", "told_in", "croissant", "license")  # fmt: skip
-# Where the value of a figure stands in what was measured or scored.
-_VALUES: dict[str, Callable[[Any], Any]] = {
-    "run.json": lambda run: run["metric"]["value"],
-    "accuracy.json": lambda score: score["value"],
-}
+          "answer", "signature", "told_in", "croissant", "license", "image", "measured_in",
+          "taken_over_in")  # fmt: skip
+# The same, and what only one of them tells is no less wrong.
+_VERDICTS = ("valid", "official")
+# What a node tells of a figure, as it stands in what was measured or scored.
+_HELD: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "run.json": lambda run: {
+        "value": run["metric"]["value"], **{key: run.get(key) for key in _VERDICTS},
+    },
+    "accuracy.json": lambda score: {"value": score["value"]},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,10 @@ class _Check:
         self.found = found
         self.store = LocalArtifacts(found.home.path)
         key = SigningKey(found.home.path)
-        self.trusted = key.public() if key.exists() else str(_header(found).get("public_key") or "")
+        self.own = key.public() if key.exists() else ""
+        # Of a run that is here the site's key has signed; without it, the one its record names.
+        here = found.record is not None and found.record.path.is_file()
+        self.trusted = (self.own or str(_header(found).get("public_key") or "")) if here else ""
         self.sources = _sources(found)
         self._records: dict[Path, tuple[list[str], list[bytes]]] = {}
 
@@ -162,13 +172,17 @@ class _Check:
         if id.startswith("figure:"):
             fresh = self._same_figure(told)
         if fresh is None:
-            if id.startswith((SCHEME, "attempt:", "approval:")):
+            if id.startswith((SCHEME, "attempt:", "approval:", "figure:")):
                 text = f"no line of {self._record_name()} tells of it"
                 yield Looked("document", id, "bad", text)
             return
         for key in _ALIKE:
             if key in told and key in fresh and told[key] != fresh[key]:
                 text = f"{key} is {told[key]!r}, and {fresh[key]!r} by the record"
+                yield Looked("document", id, "bad", text)
+        for key in _VERDICTS:
+            if (says := told.get(key)) != (was := fresh.get(key)):
+                text = f"{key} is {says!r}, and {was!r} by the record"
                 yield Looked("document", id, "bad", text)
 
     def _same_figure(self, told: Node) -> Node | None:
@@ -185,15 +199,19 @@ class _Check:
                 folder = self.store.path(artifact)
             except ArtifactError:
                 return
-            for name, value in _VALUES.items():
+            for name, held in _HELD.items():
                 if not (folder / name).is_file():
                     continue
-                stands = _value(folder / name, value)
-                same = stands == node.get("value")
-                text = f"is {node.get('value')}, and {stands} in {folder / name}"
-                yield Looked(
-                    "figure", id.partition(":")[2], *(("good",) if same else ("bad", text))
-                )
+                stands = _read(folder / name, held)
+                told = {key: node.get(key) for key in stands}
+                wrong = [
+                    f"{'' if key == 'value' else f'{key} '}is {told[key]}, and {so} in "
+                    f"{folder / name}"
+                    for key, so in stands.items()
+                    if told[key] != so
+                ]
+                state: State = "bad" if wrong else "good"
+                yield Looked("figure", id.partition(":")[2], state, "; ".join(wrong))
 
     def _files(self, node: Node) -> Iterator[Looked]:
         """The files of a submission tree that a node names."""
@@ -242,13 +260,12 @@ class _Check:
         pipeline, run, gate, number = [*id.removeprefix("approval:").split("/"), "", "", ""][:4]
         place = f"{gate} of {pipeline}/{run}, line {number}"
         try:
-            answer = check_signed(pipeline, run, gate, node, self.trusted or self.found.key)
+            answer, trusted = self._signed(id, node)
         except ApprovalInvalid as error:
             return Looked("approval", place, "bad", str(error))
         record = self.found.record
-        if not self.trusted:
-            text = "signed with the key that the document itself names; ask the site for its key"
-            return Looked("approval", place, "away", text)
+        if not trusted:
+            return Looked("approval", place, "away", _ITS_OWN_KEY)
         looks = self.found.fresh and answer.decision == "approved"
         if record is None or record.run != run or not looks:
             return Looked("approval", place)
@@ -258,10 +275,29 @@ class _Check:
         old = stale(record, plan, answer) if is_newest else ""
         return Looked("approval", place, "bad" if old else "good", old)
 
+    def _signed(self, id: str, node: Node) -> tuple[Approval, bool]:
+        """The answer, and whether a key that this site trusts has signed it.
+
+        Raises:
+            ApprovalInvalid: none has.
+        """
+        pipeline, run, gate = [*id.removeprefix("approval:").split("/"), "", ""][:3]
+        if self.trusted:
+            return check_signed(pipeline, run, gate, node, self.trusted), True
+        with suppress(ApprovalInvalid):
+            if self.own:
+                return check_signed(pipeline, run, gate, node, self.own), True
+        return check_signed(pipeline, run, gate, node, self.found.key), False
+
     def _answers_of_tree(self) -> Iterator[Looked]:
         """The answers that a package prints are among the signed ones."""
         known = {**self.found.fresh, **self.found.told}
-        signed = [n.get("answer") for id, n in known.items() if id.startswith("approval:")]
+        answers_known = {id: node for id, node in known.items() if id.startswith("approval:")}
+        signed = []
+        for id, node in answers_known.items():
+            with suppress(ApprovalInvalid):
+                self._signed(id, node)
+                signed.append(node.get("answer"))
         tree = self.found.tree
         for path in sorted(tree.glob("*/*/documentation/approvals.json")) if tree else ():
             name = path.relative_to(tree).as_posix()  # type: ignore[arg-type]
@@ -274,7 +310,7 @@ class _Check:
                 by = answer.get("by") if isinstance(answer, dict) else "nobody"
                 if answer in signed:
                     yield Looked("approval", f"{name}: {by}")
-                elif signed:
+                elif answers_known:
                     yield Looked("approval", f"{name}: {by}", "bad", "nobody signed this answer")
                 else:
                     yield Looked("approval", f"{name}: {by}", "gone", "its signature is not here")
@@ -306,8 +342,8 @@ def _sha256(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def _value(path: Path, value: Callable[[Any], Any]) -> Any:
+def _read(path: Path, held: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return value(json.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        return f"unreadable ({error})"
+        return held(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return {"value": f"unreadable ({error})"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,6 +93,9 @@ class Opened:
         return [name for name, id in self.roots.items() if id.startswith("figure:")]
 
 
+_DAMAGED = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
+
+
 def _ids(value: Any) -> Iterator[str]:
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, dict) and isinstance(each.get("@id"), str):
@@ -110,16 +115,24 @@ def opened(path: Path, home: Home | None) -> Iterator[Opened]:
     if not path.exists():
         raise NoProvenance(f"{path}: there is no such file or folder")
     place = home or next((Home(p) for p in path.parents if _is_home(p)), None) or Home.default()
-    if not path.is_file() or not tarfile.is_tarfile(path):
+    if not path.is_file() or not _is_archive(path):
         yield _opened(path, place)
         return
     with TemporaryDirectory(prefix="proctor-provenance-") as scratch:
         try:
             with tarfile.open(path) as packed:
                 packed.extractall(scratch, filter="data")
-        except (tarfile.TarError, OSError, EOFError) as error:
+        except _DAMAGED as error:
             raise NoProvenance(f"{path}: no archive that can be read ({error})") from error
         yield _package(Opened(path, place, archive=file_sha256(path)), Path(scratch))
+
+
+def _is_archive(path: Path) -> bool:
+    """By its bytes or, so that a damaged one is called so, by its name."""
+    try:
+        return tarfile.is_tarfile(path) or ".tar" in path.suffixes or path.suffix == ".tgz"
+    except _DAMAGED:
+        return True
 
 
 def _is_home(path: Path) -> bool:
@@ -201,6 +214,8 @@ def _flat(node: Mapping[str, Any], id: str, depth: int = 0) -> Iterator[Node]:
     if depth > _DEEPEST:
         return
     for key, value in node.items():
+        if key in ("@id", "told_in", "files"):  # ours, in a run's or a package's document
+            continue
         if not key.startswith("prov:"):
             made[key] = value
             continue

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from proctor_steps.dataset.coco import load_json
 from proctor_steps.policy.answer import Answer
@@ -121,19 +122,25 @@ def permitted_files(names: Sequence[str], answer: Answer, kept: Iterable[str]) -
         DataError: something that may not be used cannot be told from the rest.
     """
     out = [each.part for each in answer.left_out if each.part]
-    known = {*names, *(name.rpartition("/")[2] for name in names)}
-    problems = [text for part in out if (text := _inseparable(part, known))]
+    problems = [text for part in out if (text := _inseparable(part, names))]
     if problems:
         raise DataError(
             "what may not be used cannot be left out:\n" + "\n".join(problems) + "\n"
             "Give the data as single files that the metadata names, or other data."
         )
-    bad, good = _Patterns.of(n for part in out for n in part.files), _Patterns.of(kept)
+    bad, good = _spelt([n for part in out for n in part.files]), _Patterns.of(kept)
     return [n for n in names if not bad.match(n) and (answer.rest or good.match(n))]
 
 
-def _inseparable(part: Part, known: Container[str]) -> str:
+def _spelt(named: Sequence[str]) -> _Patterns:
+    """What is not to be used, however the metadata spell it: by an address, with ``./`` or %xx."""
+    local = (unquote(n.rpartition("/")[2] if "://" in n else n).removeprefix("./") for n in named)
+    return _Patterns.of([*named, *local])
+
+
+def _inseparable(part: Part, names: Sequence[str]) -> str:
     why = ""
+    known = {*names, *(name.rpartition("/")[2] for name in names)}
     if not part.files:
         why = "the metadata does not say which files they are"
     elif part.packed:
@@ -141,6 +148,8 @@ def _inseparable(part: Part, known: Container[str]) -> str:
     elif part.single:
         missing = next((name for name in part.files if name not in known), "")
         why = f"{missing} is no file of the dataset" if missing else ""
+    elif part.unit == "file" and not any(map(_spelt(part.files).match, names)):
+        why = f"{', '.join(part.files)} is no file of the dataset"
     return f"  {part.what}: {why} [{part.where}]" if why else ""
 
 

@@ -159,6 +159,8 @@ def _file(node: Node, elsewhere: Mapping[str, Node]) -> Part | None:
     if not (terms.licences or terms.usage):
         return None
     named = [n.word for n in node.get("contentUrl", "includes") if n.word]
+    if node.get("excludes"):
+        named = []  # which files are left of the patterns, nobody should have to guess
     name = next((n.word for n in node.get("name", "@id") if n.word), "") or ", ".join(named)
     return Part(
         name or "a file",

@@ -56,6 +56,7 @@ def write(tree: Path, results: Path, scenarios: Sequence[str], found: Evidence, 
                 "@id": f"figure:{figure['name']}", "@type": "prov:Entity", **figure, **named,
             }  # fmt: skip
     rest = sorted(path for path in results.rglob("*") if path.is_file() and path not in taken)
+    rest += sorted((results.parents[2] / "systems").glob(f"{results.parent.name}.json"))
     place = results.relative_to(tree).as_posix()
     nodes[f"package:{place}"] = {
         "@id": f"package:{place}",
