@@ -419,6 +419,24 @@ def test_accuracy_is_judged_on_a_disturbed_machine_too() -> None:
     }  # fmt: skip
 
 
+def test_an_accuracy_that_was_not_measured_is_said() -> None:
+    baseline = kit.measured(0, kit.latency(1.0), kit.accuracy(0.5, 0.49, 0.51))
+    verdict = judged(kit.stream([1.0], baseline=baseline))
+    assert verdict.state == "steady"
+    found = figure(verdict, "accuracy")
+    assert (found.decision, found.reason) == ("not judged", "not measured in this run")
+
+
+def test_series_of_one_scenario_are_told_apart() -> None:
+    plain = kit.stream([1.0])
+    other = kit.stream([1.5, 1.5]).model_copy(update={"backend": "torch"})
+    verdict = judged(plain.model_copy(update={"backend": "openvino"}), other)
+    assert [s.name for s in verdict.series] == [
+        "digits SingleStream openvino", "digits SingleStream torch",
+    ]  # fmt: skip
+    assert {f.series for f in verdict.findings} == {"digits SingleStream torch"}
+
+
 # --- what differs --------------------------------------------------------------------------------
 
 

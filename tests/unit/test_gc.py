@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from test_reuse import Runs
+from typer.testing import CliRunner, Result
 
+from proctor.cli import app
 from proctor.records.store import RecordError
 from proctor.runtime.artifacts import AttemptName, LocalArtifacts
 from proctor.site import gc
@@ -111,3 +113,18 @@ def test_nothing_goes_where_a_record_cannot_be_read(site: Runs) -> None:
         file.write(b"no line of ours\n")
     with pytest.raises(RecordError, match="no record line"):
         unneeded(site.home)
+
+
+def test_a_run_is_not_removed_either_where_another_record_cannot_be_read(site: Runs) -> None:
+    good, _ = site.run()
+    broken, _ = site.run()
+    with broken.path.open("ab") as file:
+        file.write(b"no line of ours\n")
+
+    def removed(run: str) -> Result:
+        return CliRunner().invoke(app, ["runs", "rm", run, "--yes", "--home", str(site.home.path)])
+
+    refused = removed(good.run)
+    assert "nothing was removed" in refused.output and good.exists()
+    assert removed(broken.run).exit_code == 0 and not broken.exists()
+    assert removed(good.run).exit_code == 0 and not good.exists()

@@ -285,6 +285,21 @@ def test_only_the_newest_of_a_series_are_told(home: Home) -> None:
     assert series.history[-1].of == f"p/r{LONGEST + 4}/performance/1"
 
 
+def test_the_first_since_the_baseline_are_told_however_many_follow(home: Home) -> None:
+    for number in range(LONGEST + 30):
+        Run(home, f"r{number}", hours=number).performed(number + 1).write()
+    asking = Run(home, "now", hours=999).performed().write()
+    every = history(home.records, asking, {}).series[0]
+    baseline = every.history[0]  # r30, the oldest that is told without one
+    identity = Identity(
+        every.benchmark, every.scenario, every.system, every.backend, every.precision
+    )
+    (series,) = history(home.records, asking, {identity: baseline}).series
+    told = [each.of.split("/")[1] for each in series.history]
+    assert len(told) == LONGEST and told[-1] == f"r{LONGEST + 29}"
+    assert told[:100] == [f"r{number}" for number in range(30, 130)]
+
+
 def edit(record: RunRecord, old: bytes, new: bytes) -> None:
     raw = record.path.read_bytes()
     assert old in raw

@@ -22,10 +22,11 @@ from coordinator_kit import certificates
 from notify_kit import PASSWORD, USER, Mail, Web, mail_server, web_server
 from proctor.plan.model import Gate, Plan, PlanStep
 from proctor.site import messenger, outgoing
+from proctor.site.channels import Notify
 from proctor.site.home import PROFILE_FILE
 from proctor.site.messenger import Messenger
 from proctor.site.outgoing import Outgoing, log, target_of
-from proctor.site.senders import Target
+from proctor.site.senders import Target, targets
 from proctor.site.upkeep import Upkeep
 from trend_kit import finding
 
@@ -476,6 +477,12 @@ def test_the_launcher_has_it_told(site: Site, web: Web, monkeypatch: pytest.Monk
     keeping.look(True)
     assert keeping.finish() == []
     assert len(web.posts) == 1 and site.events() == ["question_asked"]
+
+
+def test_two_recipients_whose_names_are_alike_are_two() -> None:
+    to = ["jo.smith@example.org", "jo-smith@example.org"]
+    found = Notify.model_validate({"smtp": {"host": "localhost", "from": "a@b.org", "to": to}})
+    assert len({target.name for target in targets(found)}) == 2
 
 
 def test_files_are_named_for_whom_they_are(tmp_path: Path) -> None:

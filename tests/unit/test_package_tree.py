@@ -17,7 +17,8 @@ from evidence_kit import Kit, approval
 from proctor.cli import app
 from proctor_steps.contract import Result, tree_digest
 from proctor_steps.stage import DataError
-from proctor_steps.submission import archive, system
+from proctor_steps.submission import archive, machine, system
+from proctor_steps.submission.facts import Fact
 from proctor_steps.submission.merge import merge
 from proctor_steps.submission.package import STAGE
 
@@ -225,6 +226,13 @@ def test_a_scenario_without_all_its_files_is_left_out_and_told(kit: Kit) -> None
     assert not (home(out) / "results/box-1/yolo-99/Offline").exists()
 
 
+def test_what_measurements_lack_is_told_where_the_first_scenario_is_left_out_too(kit: Kit) -> None:
+    kit.fill()
+    (kit.folder("performance", "SingleStream") / "user.conf").unlink()
+    result, _ = package(kit)
+    assert "measurements" in rules(result)
+
+
 def test_a_scenario_that_the_round_does_not_have_is_left_out(kit: Kit) -> None:
     result, out = package(kit.fill(("SingleStream", "MultiStream", "Server", "Offline")))
     assert "incomplete_scenario" in rules(result)
@@ -328,6 +336,24 @@ def test_an_accelerator_must_be_described(kit: Kit) -> None:
     result, _ = package(kit.fill(), system=FULL_SYSTEM)
     told = " ".join(f.message for f in result.findings)
     assert "accelerators_per_node" in told and "accelerator_model_name" in told
+
+
+@pytest.mark.parametrize("sut", [{"devices": None}, {"endpoint": {"same_host": True}}])
+def test_where_nobody_says_whether_there_was_an_accelerator_the_machine_does(
+    kit: Kit, sut: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit.fill()
+    for scenario in ("SingleStream", "MultiStream", "Offline"):
+        kit.logs(scenario, "performance", sut={"backend": "openvino", **sut})
+
+    def described(facts: dict[str, Fact]) -> Any:
+        monkeypatch.setattr(machine, "discover", lambda: machine.Machine(facts))
+        _, out = package(kit, system=FULL_SYSTEM)
+        return json.loads((home(out) / "systems/box-1.json").read_text())
+
+    assert described({})["accelerators_per_node"] == "0"
+    card = {"accelerator_model_name": Fact("NVIDIA H200", "nvidia-smi")}
+    assert described(card)["accelerator_model_name"] == "NVIDIA H200"
 
 
 def test_another_submitter_in_the_description_is_refused(kit: Kit) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,16 @@ def test_several_writers_keep_one_chain(tmp_path: Path) -> None:
 def test_names_that_could_lead_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="no pipeline or run id"):
         RecordStore(tmp_path).run("demo", name)
+
+
+def test_runs_are_in_the_order_in_which_they_began(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    for run in ("b", "a", "c"):
+        store.run("demo", run).append("header", data={})
+        time.sleep(0.002)
+    store.run("demo", "b").append("attempt", step="s", attempt=1)  # the last to be written to
+    assert [record.run for record in store.runs()] == ["b", "a", "c"]
+    assert store.find("latest").run == "c"
 
 
 def test_a_plan_that_was_changed_on_disk_is_refused(tmp_path: Path) -> None:

@@ -120,6 +120,17 @@ def test_a_run_that_is_about_to_go_back_has_not_ended(bench: Bench) -> None:
     assert bench.tell() == [] and bench.events() == ["question_asked", "answered"]
 
 
+def test_the_end_of_a_damaged_run_keeps_no_other_from_being_told(bench: Bench) -> None:
+    bench.put()
+    record = bench.run()
+    record.path.write_bytes(record.path.read_bytes() + b"{nonsense}\n")
+    bench.run("r2")
+    end = {"dag_id": "p", "dag_run_id": "r", "state": "failed", "end_date": _soon(1)}
+    bench.ended = [end, end | {"dag_run_id": "r2", "state": "success", "end_date": _soon(2)}]
+    bench.tell()
+    assert bench.events().count("run_ended") == 2
+
+
 def test_a_failure_of_the_hook_is_a_note(bench: Bench) -> None:
     bench.put("echo first >&2; echo no mail server >&2; exit 3")
     bench.run()

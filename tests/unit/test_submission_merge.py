@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import submission_kit
 from evidence_kit import Kit, approval
+from proctor.cli import app
 from proctor_steps.contract import tree_digest
 from proctor_steps.stage import DataError
 from proctor_steps.submission import archive
@@ -120,6 +122,30 @@ def test_code_that_differs_stays_with_its_system(package: Package, tmp_path: Pat
     assert sorted(p.name for p in source.iterdir()) == ["box-1", "box-2"]
     assert (source / "box-2/proctor_steps/stage.py").read_text() == "# another version\n"
     assert files(source / "box-1") == files(one / "tree/closed/Example/src/yolo-99")
+
+
+def test_packages_of_one_system_with_the_same_code_stay_together(
+    package: Package, tmp_path: Path
+) -> None:
+    same = [package("box-1"), package("box-1", ("SingleStream",))]
+    other = package("box-2")
+    code = next((other / "tree").glob("closed/Example/src/*/README.md"))
+    code.write_text("another state")
+    merge([*same, other], tmp_path / "all")
+    kept = {n.split("/")[4] for n in files(tmp_path / "all") if "/src/" in n}
+    assert kept == {"box-1", "box-2"}
+
+
+def test_a_file_that_is_there_is_not_overwritten_by_the_archive(
+    package: Package, tmp_path: Path
+) -> None:
+    source = package() / "submission.tar.gz"
+    before = source.read_bytes()
+    for tar in (source, tmp_path / "all" / "x.tar.gz"):
+        asked = ["submission", "merge", str(source), "--out", str(tmp_path / "all"), "--tar"]
+        answer = CliRunner().invoke(app, [*asked, str(tar)])
+        assert answer.exit_code == 2 and "name a new file elsewhere" in answer.output
+    assert source.read_bytes() == before and not (tmp_path / "all").exists()
 
 
 def test_all_conflicts_are_told_at_once_and_nothing_is_written(

@@ -52,6 +52,13 @@ def test_queries_of_streams_take_millijoules(tmp_path: Path) -> None:
     assert power.metric(single, "MultiStream")[0] == 8 * 120.0 * 600 * 1000 / 6000
 
 
+def test_an_accuracy_run_has_no_power(session: Path) -> None:
+    path = session / "run_1" / "mlperf_log_detail.txt"
+    path.write_text(path.read_text().replace("PerformanceOnly", "AccuracyOnly"))
+    with pytest.raises(DataError, match="mode accuracy"):
+        power.metric(session / "run_1", "Offline")
+
+
 @pytest.mark.parametrize("name", power.FILES)
 @pytest.mark.parametrize("how", ["missing", "empty", "link"])
 def test_each_file_is_wanted(session: Path, name: str, how: str) -> None:

@@ -188,6 +188,23 @@ def test_trying_out_goes_on_and_tells(look: Callable[..., Result]) -> None:
     assert {f.rule for f in result.findings} == {"dataset_size"}
 
 
+def test_what_the_description_of_the_system_lacks_is_told_before_the_runs(
+    look: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = look(stop=False, submitter="Ours", system={"cooling": "air", "coling": "air"})
+    told = [f.message for f in result.findings if f.rule == "system_description"]
+    assert any("nothing is known of" in text and "status" in text for text in told)
+    assert not any("cooling," in text for text in told)
+    file = tmp_path / "system.json"
+    file.write_text(json.dumps({"submitter": "Theirs", "status": "someday"}))
+    result = look(submitter="Ours", system_uri=f"file://{file}")
+    assert result.status == "data_error"
+    assert "submitter is 'Theirs' there" in result.message
+    assert "status 'someday' is none of" in result.message
+    file.write_text("{")
+    assert "not JSON" in look(submitter="Ours", system_uri=f"file://{file}").message
+
+
 def test_nothing_in_the_way(look: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proctor_steps.benchmarks.detection.Detection.samples", lambda *_: 1525)
     result = look()

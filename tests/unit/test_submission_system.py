@@ -318,7 +318,7 @@ def test_a_file_of_stated_fields_goes_into_the_package(kit: Kit, tmp_path: Path)
     assert (fields["cooling"], fields["status"]) == ("water", "preview")
     assert result.metrics["system_sources"]["cooling"] == "stated"
     assert result.metrics["system_sources"]["accelerator_model_name"] == (
-        "the run was given no accelerator"
+        "the runs were given no accelerator"
     )
 
 

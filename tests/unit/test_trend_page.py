@@ -16,7 +16,7 @@ from test_pages_of_records import Pages
 
 import drift_kit
 from proctor.records import trend as trend_module
-from proctor.records.book import Book, Identity
+from proctor.records.book import Answered, Book, Identity
 from proctor.records.judged import findings, limits
 from proctor.site.home import Home
 from proctor.ui.plot import HEIGHT, WIDTH
@@ -230,6 +230,18 @@ def test_findings_that_a_person_left_open_are_told(pages: Pages) -> None:
     assert "Open findings ada kept the old baseline, 2" in text and "UTC: the fan is broken" in text
     accept(pages.home, pages.home.records.run("digits", "day-0000"))
     assert "the fan is broken" not in pages.text(OFFLINE_TREND)
+
+
+def test_a_finding_of_a_hidden_pipeline_is_not_told(pages: Pages) -> None:
+    measured_run(pages.home, 0)
+    identity = _all(pages)[0].found.identity
+    of = Answered(pipeline="secret", run="r", gate="g", line="ab" * 32, via="ui")
+    Book(pages.home.path).add(
+        "opened", by="ada", why="the fan is broken", identities=[identity], answer=of
+    )
+    assert "the fan is broken" in pages.text(OFFLINE_TREND)
+    pages.hidden = {"secret"}
+    assert "fan" not in pages.get(OFFLINE_TREND).text
 
 
 def test_baselines_that_were_changed_are_left_out_and_said_so(pages: Pages) -> None:

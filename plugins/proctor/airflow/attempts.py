@@ -150,7 +150,7 @@ class StepRun(Recorded):
         _log.info("not run: %s had the same command, image, parameters and inputs", earlier.of)
         identity = digest(parts)
         taken: dict[str, Any] = {"reused_from": earlier.of}
-        if self.step.reuse == "within_run":
+        if self.step.reuse == "within_run" or _timed(earlier.line):
             taken["measurement"] = True
         begun = {"status": "finished", "generation": self.generation, "identity_parts": parts}
         begun |= taken | ({"host": earlier.host} if earlier.host else {})
@@ -360,6 +360,13 @@ def outcome_of(line: Line) -> Outcome:
     outputs = data.get("outputs")
     entries = outputs.items() if isinstance(outputs, dict) else ()
     return Outcome(outputs={k: str(v["uri"]) for k, v in entries if isinstance(v, dict)})
+
+
+def _timed(line: Line) -> bool:
+    """Whether a result is of a performance run: its figures are those of a certain time."""
+    metrics = line.data.get("metrics")
+    run = metrics.get("loadgen") if isinstance(metrics, dict) else None
+    return isinstance(run, dict) and run.get("mode") == "performance"
 
 
 def _result_data(outcome: Outcome, handle: Handle) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 from pydantic import JsonValue
@@ -382,7 +383,7 @@ class Recorded:
             path = self.home.source(value, self.record.whole)
             mount = f"/proctor/source/{name}/{path.name}"
             sources.append(HostSource(param=name, host_path=str(path), mount_path=mount))
-        return resolved | {s.param: f"file://{s.host_path}" for s in sources}, sources
+        return resolved | {s.param: f"file://{quote(s.host_path)}" for s in sources}, sources
 
     def _check_approved(self, source: Source, uri: str, sha256: str) -> None:
         """What stands behind a gate reads just what the answer is bound to, byte for byte."""

@@ -10,8 +10,9 @@ from proctor.records.measured import Found, measured
 from proctor.records.store import RecordError, RecordStore, RunRecord
 from proctor_steps.history import History, Measured, Series
 
-# The newest of a series; what is older says little of the machine as it is.
-LONGEST = 200
+# Of a series: the first since its baseline, which make the limits, and the newest; what lies
+# between says little.
+LONGEST, _FIRST = 200, 100
 
 
 def history(
@@ -45,12 +46,23 @@ def history(
         Series(
             **asdict(identity),
             baseline=baselines.get(identity),
-            history=_oldest_first(before, identity)[-LONGEST:],
+            history=_told(_oldest_first(before, identity), baselines.get(identity)),
             now=_oldest_first(now, identity),
         )
         for identity in sorted({each.identity for each in now})
     ]
     return History(series=tuple(series), left_out=tuple(sorted(left_out)))
+
+
+def _told(mine: tuple[Measured, ...], baseline: Measured | None) -> tuple[Measured, ...]:
+    """Would the first since the baseline fall out with time, the limits would follow the figure."""
+    if baseline is None or len(mine) <= LONGEST:
+        return mine[-LONGEST:]
+    since = [each for each in mine if (each.at, each.of) >= (baseline.at, baseline.of)]
+    first, rest = since[:_FIRST], since[_FIRST:]
+    older = [each for each in mine if (each.at, each.of) < (baseline.at, baseline.of)]
+    newest = (older + rest)[-(LONGEST - len(first)) :]
+    return tuple(sorted([*first, *newest], key=lambda each: (each.at, each.of)))
 
 
 def _oldest_first(found: list[Found] | tuple[Found, ...], of: Identity) -> tuple[Measured, ...]:

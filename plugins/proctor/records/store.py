@@ -106,6 +106,15 @@ class RunRecord:
         except FileNotFoundError:
             return False
 
+    @property
+    def began(self) -> str:
+        """When the run began, as its header says; "" where that cannot be read."""
+        try:
+            with self.path.open("rb") as file:
+                return Line.model_validate_json(file.readline()).at
+        except (OSError, ValidationError):
+            return ""
+
     def append(
         self,
         kind: LineKind,
@@ -214,7 +223,7 @@ class RecordStore:
         folders = [p.parent.parent for p in (self.home / "runs").glob("*/*/record/lines.jsonl")]
         records = [RunRecord(f, f.parent.name, f.name) for f in folders]
         begun = [r for r in records if not r.run.startswith(".") and r.exists()]
-        return sorted(begun, key=lambda r: (r.path.stat().st_ctime, r.run))
+        return sorted(begun, key=lambda r: (r.began, r.run))
 
     def all(self) -> list[RunRecord]:
         """Every run that has begun, each followed by its subjects' parts."""

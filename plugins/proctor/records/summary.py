@@ -167,11 +167,11 @@ def figures(plan: Plan, by_step: dict[str, list[Line]]) -> dict[str, list[Any]]:
         if _has(loadgen := metrics.get("loadgen"), scenario=str, mode=str):
             results.append(_loadgen(step.id, loadgen, line))
         if _has(score := metrics.get("accuracy"), metric=str, value=int | float):
-            accuracy.append({"step": step.id, **score, "findings": line.data.get("findings")})
+            accuracy.append({**score, "step": step.id, "findings": line.data.get("findings")})
         if _has(tested := metrics.get("compliance"), test=str, verdict=str):
-            compliance.append({"step": step.id, **tested, "findings": line.data.get("findings")})
+            compliance.append({**tested, "step": step.id, "findings": line.data.get("findings")})
         if _has(judged := metrics.get("drift"), state=str):
-            drift.append({"step": step.id, **judged})
+            drift.append({**judged, "step": step.id})
     return {"results": results, "accuracy": accuracy, "compliance": compliance, "drift": drift}
 
 
@@ -186,6 +186,11 @@ def _has(metrics: Any, **wanted: Any) -> TypeGuard[dict[str, JsonValue]]:
 def _loadgen(step: str, run: dict[str, JsonValue], line: Line) -> dict[str, JsonValue]:
     first = {key: run.get(key) for key in ("scenario", "mode", "valid")}
     rest = {key: value for key, value in run.items() if key not in first}
+    if not isinstance(rest.get("metric"), dict):
+        rest.pop("metric", None)
+    if "rules" in rest:
+        rules = rest["rules"] if isinstance(rest["rules"], list) else []
+        rest["rules"] = [rule for rule in rules if isinstance(rule, dict) and "rule" in rule]
     found = {"step": step, **first, "findings": line.data.get("findings"), "metrics": rest}
     if line.data.get("measurement"):
         found["measured_in"] = line.data.get("reused_from")

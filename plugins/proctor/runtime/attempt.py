@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from proctor.runtime.artifacts import (
     ArtifactError,
@@ -280,7 +281,8 @@ def _contract(
     params = dict(request.params)
     for given in request.sources:
         # Only the container sees the source under another name.
-        params[given.param] = f"file://{given.mount_path if container else given.host_path}"
+        place = given.mount_path if container else given.host_path
+        params[given.param] = f"file://{quote(place)}"
     return Contract(
         pipeline=request.pipeline,
         run=request.run,

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias
+from urllib.parse import quote, unquote
 
 import typer
 
@@ -273,7 +274,7 @@ def _absolute(value: str) -> str:
     prefix = "file://" if value.startswith("file://") else "file:"
     rest = value.removeprefix(prefix)
     if value.startswith("file:") and not rest.startswith("/"):
-        return f"file://{Path(rest).resolve()}"
+        return f"file://{quote(str(Path(unquote(rest)).resolve()))}"
     return value
 
 

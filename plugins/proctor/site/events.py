@@ -103,8 +103,8 @@ class Watch:
                 continue
             if run["state"] == "success" and not record.exists():
                 continue  # a tick that was left out: nothing ran
-            if run["state"] == "failed" and asked(record):
-                continue  # it is about to go back to an earlier step
+            if run["state"] == "failed" and _goes_back(record):
+                continue
             heard = {n: t for n, t in heard.items() if datetime.fromisoformat(t) >= since}
             heard[name] = at
             content = self._content(record, "", at, {"event": "run_ended", "state": run["state"]})
@@ -135,6 +135,13 @@ class Watch:
     def _gate(self, record: RunRecord, gate: str) -> Gate | None:
         plan = self.instance.home.records.plan(record.header().plan_digest)
         return plan.step(gate).gate
+
+
+def _goes_back(record: RunRecord) -> bool:
+    """Whether a run is about to go back to an earlier step; what cannot be read goes nowhere."""
+    with contextlib.suppress(*_TROUBLES):
+        return bool(asked(record))
+    return False
 
 
 def changed(path: Path) -> datetime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,13 +33,16 @@ class _Needed:
     plans: frozenset[str]
 
 
-def unneeded(home: Home) -> list[Unneeded]:
-    """All that can go, largest kinds first within their kind by path.
+def unneeded(home: Home, without: Sequence[RunRecord] = ()) -> list[Unneeded]:
+    """All that can go, by kind and path.
+
+    Args:
+        without: runs whose needs do not count, as they are about to go.
 
     Raises:
         RecordError: a record cannot be read, so nobody knows what it needs.
     """
-    needed = _needed(home)
+    needed = _needed(home, {record.path for record in without})
     found = [
         *_outputs(home, needed),
         *_scratch(home, needed),
@@ -67,11 +70,13 @@ def remove_run(record: RunRecord) -> None:
     remove_tree(hidden)
 
 
-def _needed(home: Home) -> _Needed:
+def _needed(home: Home, without: Set[Path]) -> _Needed:
     attempts: set[tuple[str, str, str, int]] = set()
     still_open: set[tuple[str, str, str, int]] = set()
     plans: set[str] = set()
     for record in home.records.all():
+        if record.whole.path in without:
+            continue
         states: dict[tuple[str, str, str, int], str] = {}
         for line in record.lines():
             plans.add(line.plan_digest)

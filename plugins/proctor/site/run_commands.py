@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from proctor.airflow.answers import Given
     from proctor.records.model import Line
     from proctor.records.store import RunRecord
+    from proctor.site.gc import Unneeded
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="a run's id, its beginning, or `latest`")]
 
@@ -154,6 +155,7 @@ def remove_runs(
     if not yes and not typer.confirm(f"Remove {names}, with what people finished in them?"):
         raise typer.Exit(FAILED)
     with _alone(place):
+        _unneeded(place, without=found)  # what would stop it must do so before anything is gone
         for record in found:
             remove_run(record)
         _collect(place, dry_run=False)
@@ -182,17 +184,23 @@ def _alone(home: Home) -> Iterator[None]:
         give_up(str(error))
 
 
+def _unneeded(home: Home, without: Sequence[RunRecord] = ()) -> list[Unneeded]:
+    from proctor.records.store import RecordError
+    from proctor.site.gc import unneeded
+
+    try:
+        return unneeded(home, without)
+    except RecordError as error:
+        give_up(f"nothing was removed, as nobody knows what this run needs: {error}")
+
+
 def _collect(home: Home, *, dry_run: bool) -> None:
     from rich.filesize import decimal
 
-    from proctor.records.store import RecordError
-    from proctor.site.gc import remove, unneeded
+    from proctor.site.gc import remove
 
     console = console_of()
-    try:
-        found = unneeded(home)
-    except RecordError as error:
-        give_up(f"nothing was removed, as nobody knows what this run needs: {error}")
+    found = _unneeded(home)
     table = _table("What", "Things", "Size")
     for kind in dict.fromkeys(each.kind for each in found):
         mine = [each.size for each in found if each.kind == kind]

@@ -7,6 +7,7 @@ went wrong is told by :func:`words_of`, without anything that may hold a secret.
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import logging
@@ -48,7 +49,9 @@ def targets(notify: Notify) -> Iterator[Target]:
     smtp, slack, http = notify.smtp, notify.slack, notify.http
     if smtp is not None:
         for to in smtp.to:
-            name = f"{MAIL}-{re.sub('[^A-Za-z0-9]', '_', to)}"
+            # Two addresses may differ in what a file's name cannot hold.
+            short = hashlib.sha256(to.encode()).hexdigest()[:8]
+            name = f"{MAIL}-{re.sub('[^A-Za-z0-9]', '_', to)}-{short}"
             yield Target(MAIL, name, f"mail to {to}", _mail(smtp, to))
     if slack is not None:
         yield Target(SLACK, SLACK, "Slack", _slack(slack))

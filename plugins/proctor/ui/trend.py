@@ -109,7 +109,11 @@ def over_time(user: GetUserDep, chosen: Choice) -> HTMLResponse:
         changes=[(point, words(point.made_of)) for point in changed(shown.points)],
         rows=[(point, words(point.changed)) for point in reversed(shown.points)],
         baselines=[(each, said_of(each, shown)) for each in shown.baselines],
-        findings=[entry for entry, of in open_findings(entries) if identity in of],
+        findings=[
+            entry
+            for entry, of in open_findings(entries)
+            if identity in of and (entry.answer is None or may_see(user, entry.answer.pipeline))
+        ],
         problem=problem,
         chosen=chosen,
         choices=CHOICES,

@@ -231,8 +231,15 @@ def _embedded(name: str, keys: Sequence[str], entries: Sequence[Entry]) -> dict[
     return {
         **_record_set(name, [_field(name, key, kinds.get(key, "sc:Text")) for key in keys]),
         "dataType": "sc:Enumeration",
-        "data": [{f"{name}/{key}": entry.get(key) or "" for key in keys} for entry in entries],
+        "data": [
+            {f"{name}/{key}": _or_nothing(entry.get(key)) for key in keys} for entry in entries
+        ],
     }
+
+
+def _or_nothing(value: JsonValue) -> JsonValue:
+    """An id may be 0."""
+    return "" if value is None else value
 
 
 def _images(made: Prepared) -> dict[str, JsonValue]:

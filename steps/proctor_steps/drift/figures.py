@@ -123,10 +123,14 @@ def _missing(told: dict[str, Any], known: bool, runs: int, settings: Settings) -
 def _accuracy(
     runs: Runs, baseline: Measured, family: int, settings: Settings
 ) -> Iterator[FigureVerdict]:
-    scored = _scored(runs)
+    scored, then = _scored(runs), accuracy.of(baseline)
     if not scored:
+        if then is not None:
+            told = _about(accuracy.NAME, (baseline,)) | {"baseline": then.value}
+            reason = "not measured in this run"
+            yield FigureVerdict(**told, decision="not judged", reason=reason)
         return
-    after, then = scored[-1], accuracy.of(baseline)
+    after = scored[-1]
     now = accuracy.of(after)
     assert now is not None  # noqa: S101 - it is what scored is made of
     told = _about(accuracy.NAME, (baseline, after)) | {"primary": True, "now": (now.value,)}

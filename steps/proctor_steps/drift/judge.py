@@ -11,7 +11,7 @@ from proctor_steps.drift.sessions import Runs, runs_of
 from proctor_steps.drift.settings import SETTINGS, Settings
 from proctor_steps.drift.tell import findings
 from proctor_steps.drift.verdict import DriftVerdict, FigureVerdict, SeriesVerdict, State
-from proctor_steps.history import History
+from proctor_steps.history import History, Series
 
 _WORST_FIRST: tuple[State, ...] = ("drifted", "undecided", "disturbed", "no_baseline", "steady")
 _REASONS: dict[State, str] = {
@@ -19,7 +19,7 @@ _REASONS: dict[State, str] = {
     "undecided": "a figure is outside its limits; another run is needed to tell",
     "disturbed": "the machine was not quiet, so nothing can be told",
     "no_baseline": "nothing was accepted yet that this could be compared with",
-    "steady": "every figure is what it was, within its limits",
+    "steady": "every figure that was judged is what it was, within its limits",
 }
 
 
@@ -33,7 +33,10 @@ def judge_history(history: History, settings: Settings = SETTINGS) -> DriftVerdi
     if not measured:
         raise ValueError("there is no result of this run to judge")
     family = max(1, sum(figures.deciding(runs, settings) for runs in measured))
-    judged = [_series(runs, family, settings) for runs in measured]
+    names = _names([runs.series for runs in measured])
+    judged = [
+        _series(runs, name, family, settings) for runs, name in zip(measured, names, strict=True)
+    ]
     state = next(s for s in _WORST_FIRST if s in {verdict.state for verdict in judged})
     return DriftVerdict(
         state=state,
@@ -46,11 +49,21 @@ def judge_history(history: History, settings: Settings = SETTINGS) -> DriftVerdi
     )
 
 
-def _series(runs: Runs, family: int, settings: Settings) -> SeriesVerdict:
+def _names(series: Sequence[Series]) -> list[str]:
+    """What people call each: benchmark and scenario, and what else tells it from the others."""
+    apart = ("backend", "precision", "system")
+    told = [name for name in apart if len({getattr(each, name) for each in series}) > 1]
+    return [
+        " ".join(filter(None, (each.benchmark, each.scenario, *(getattr(each, n) for n in told))))
+        for each in series
+    ]
+
+
+def _series(runs: Runs, name: str, family: int, settings: Settings) -> SeriesVerdict:
     series, baseline = runs.series, runs.series.baseline
     told: dict[str, Any] = {
         **series.model_dump(exclude={"baseline", "history", "now"}),
-        "name": " ".join(filter(None, (series.benchmark, series.scenario))),
+        "name": name,
         "runs": len(runs.timed),
         "disturbed": runs.disturbed,
         "now_of": tuple(m.of for m in runs.now),

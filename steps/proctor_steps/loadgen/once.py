@@ -168,6 +168,7 @@ def once(
     sut = outcome.sut | {"limits": asdict(limits.read())}
     if io.contract.image:
         sut["image"] = io.contract.image
+    sut["devices"] = list(io.contract.devices)
     judged = _judge(params, logs, sut)
     if (judged.scenario, judged.mode) != (params.scenario, params.mode):
         raise StepError(f"LoadGen ran {judged.scenario} {judged.mode}, not what was asked for")

@@ -52,10 +52,14 @@ class Case:
         return self.round.scenarios[self.detail.scenario]
 
     @property
+    def submitted_as(self) -> Scenario:
+        """The scenario of the result."""
+        return "Interactive" if self.interactive else self.detail.scenario
+
+    @property
     def limits(self) -> Latency | None:
         """The benchmark's bounds of latency in this scenario."""
-        name: Scenario = "Interactive" if self.interactive else self.detail.scenario
-        return self.benchmark.latency.get(name) if self.benchmark else None
+        return self.benchmark.latency.get(self.submitted_as) if self.benchmark else None
 
     @property
     def in_round(self) -> bool:
@@ -207,6 +211,8 @@ def _dataset_size(case: Case) -> Iterator[Rule]:
     if case.benchmark is None or (case.test and audit.rules(case.test).own_dataset):
         return
     size = case.benchmark.dataset_samples
+    if case.detail.mode == "accuracy":  # some are scored on another set than they are timed on
+        size = case.benchmark.logged_samples(case.submitted_as)
     found = case.detail.values.get("qsl_reported_total_count")
     text = "the run must use the benchmark's whole dataset"
     if size.value is None:

@@ -67,6 +67,9 @@ def merge(
     from proctor_steps.submission import archive
     from proctor_steps.submission.merge import merge as merge_packages
 
+    if tar is not None and (tar.exists() or tar.resolve().is_relative_to(out.resolve())):
+        why = "is there already" if tar.exists() else f"lies in the tree {out} that it is to hold"
+        _fail(f"--tar {tar}: {why}; name a new file elsewhere")
     try:
         made = merge_packages(sources, out)
         for result in made.results():

@@ -164,8 +164,17 @@ def _with_own_source(packages: Sequence[Package], problems: list[str]) -> list[P
         if not _collide(prefix, [packages[n] for n in holders]):
             continue
         owners = {n: "+".join(packages[n].systems(prefix.split("/")[3])) for n in holders}
-        if "" in owners.values() or len(set(owners.values())) < len(owners):
-            named = " and ".join(packages[n].label for n in holders)
+        groups: dict[str, list[int]] = {}
+        for number, owner in owners.items():
+            groups.setdefault(owner, []).append(number)
+        at_odds = [
+            number
+            for owner, group in groups.items()
+            if not owner or _collide(prefix, [packages[n] for n in group])
+            for number in group
+        ]
+        if at_odds:
+            named = " and ".join(packages[n].label for n in at_odds)
             problems.append(
                 f"{prefix} differs between {named}, which measured the same systems or none; "
                 "give one state of the code"

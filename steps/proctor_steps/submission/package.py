@@ -43,7 +43,6 @@ from proctor_steps.submission import (
     summary,
     system,
 )
-from proctor_steps.transport.local import local_path
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _LOGS = ("mlperf_log_summary.txt", "mlperf_log_detail.txt")
@@ -124,6 +123,10 @@ def run(params: Params, io: StepIO) -> None:
     results = root / "results" / params.system_name / name
     described = _system(params, found, io)
     _json(root / "systems" / f"{params.system_name}.json", described)
+    _, missing = documents.measurements(params.measurements, found.model)
+    if missing:
+        text = f"nothing is known of {', '.join(missing)}; give it in the parameter `measurements`"
+        io.find("measurements", "warning", text, "measurements.json")
     hashes = {}
     measured = power.sessions(io.inputs("power"), scenarios)
     for scenario in scenarios:
@@ -224,19 +227,10 @@ def _benchmark_folder(params: Params, found: Evidence, scenarios: list[str], io:
 
 
 def _system(params: Params, found: Evidence, io: StepIO) -> dict[str, JsonValue]:
-    stated = dict(params.system)
-    if params.system_uri:
-        given = system.load_stated(local_path(params.system_uri))
-        stated |= {name: value for name, value in given.items() if value not in (None, "")}
-    package: dict[str, JsonValue] = {
-        "division": params.division,
-        "submitter": params.submitter,
-        "system_name": params.system_name,
-    }
-    rules = rounds.load(params.round).benchmark(params.benchmark)
-    kinds = {kind for kind in rules.scenarios if "," not in kind} if rules is not None else ()
-    if len(kinds) == 1:
-        package["system_type"] = next(iter(kinds))
+    stated = system.stated_of(params.system, params.system_uri)
+    package = ran_on.said_by_package(
+        params.submitter, params.division, params.system_name, params.benchmark, params.round
+    )
     return ran_on.describe(stated, package, found, io)
 
 
@@ -254,10 +248,7 @@ def _scenario(folder: Path, scenario: str, params: Params, found: Evidence, io: 
     score = (found.score_folders[scenario] / "accuracy.txt").read_text(encoding="utf-8")
     # The official script appends to the scorer's output, and so an empty line stands between.
     _text(accuracy / "accuracy.txt", f"{score}\nhash={sha256}\n")
-    measured, missing = documents.measurements(params.measurements, found.model)
-    if missing and scenario == next(iter(found.scenarios())):
-        text = f"nothing is known of {', '.join(missing)}; give it in the parameter `measurements`"
-        io.find("measurements", "warning", text, "measurements.json")
+    measured, _ = documents.measurements(params.measurements, found.model)
     _json(folder / "measurements.json", measured)
     return sha256
 

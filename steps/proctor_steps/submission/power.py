@@ -136,6 +136,10 @@ def samples(run: Path) -> Samples:
         DataError: the logs cannot be read, or no sample above 0 W lies in between.
     """
     detail = log.read(run)
+    if detail.mode != "performance":
+        raise DataError(
+            f"{run.name}: the log is of a run in mode {detail.mode}, which has no power"
+        )
     begin, end = (datetime.strptime(detail.values[k], _TIME) for k in ("power_begin", "power_end"))
     watts = []
     with (run / "spl.txt").open(encoding="utf-8", errors="replace") as file:

@@ -5,17 +5,18 @@ Hours of measurement are lost where the package then lacks a field, or the datas
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from proctor_steps import benchmarks, rounds
 from proctor_steps.benchmarks import BenchmarkName
 from proctor_steps.model.fetch import MODEL_FILE
 from proctor_steps.stage import DataError, Stage, StageParams, StepIO
-from proctor_steps.submission import documents
+from proctor_steps.submission import documents, machine, ran_on, system
 
 
 class Params(StageParams):
@@ -28,6 +29,15 @@ class Params(StageParams):
         default_factory=dict,
         description="fields of measurements.json: retraining, weight_data_types, ...",
     )
+    submitter: str = Field(
+        default="", description="the package's; with it the system's description is looked at, too"
+    )
+    division: str = Field(default="closed", description="the package's")
+    system_name: str = Field(default="system", description="the package's")
+    system: dict[str, JsonValue] = Field(
+        default_factory=dict, description="as in `submission package`"
+    )
+    system_uri: str = Field(default="", description="as in `submission package`")
     stop: bool = Field(
         default=True, description="fail where a rule is missed, so that nothing is run in vain"
     )
@@ -39,7 +49,12 @@ def run(params: Params, io: StepIO) -> None:
     Raises:
         DataError: with everything that was found.
     """
-    for rule, text in [*_dataset(params, io.input("dataset")), *_fields(params, io.input("model"))]:
+    looked = (
+        _dataset(params, io.input("dataset")),
+        _fields(params, io.input("model")),
+        _system(params) if params.submitter else (),
+    )
+    for rule, text in itertools.chain(*looked):
         io.find(rule, "warning", text, "preflight")
     found = [finding.message for finding in io.findings]
     if found and params.stop:
@@ -77,6 +92,24 @@ def _fields(params: Params, model: Path) -> Iterator[tuple[str, str]]:
     if missing:
         text = f"nothing is known of {', '.join(missing)}; give it in the parameter `measurements`"
         yield "measurements", text
+
+
+def _system(params: Params) -> Iterator[tuple[str, str]]:
+    """What the system's description would lack, or say wrongly, were the runs over."""
+    rule = "system_description"
+    stated = system.stated_of(params.system, params.system_uri)
+    package = ran_on.said_by_package(
+        params.submitter, params.division, params.system_name, params.benchmark, params.round
+    )
+    if wrong := system.others(stated, package):
+        yield rule, wrong
+    # What only the runs tell.
+    known = package | dict.fromkeys(("framework", "other_software_stack"), "not known yet")
+    facts = machine.discover().facts
+    if not any(map(machine.is_accelerator, facts)):
+        facts |= system.no_accelerators("this machine shows none")
+    for problem in system.describe(stated, known, facts).problems:
+        yield rule, f"the system's description: {problem}; {system.GIVE_IT}"
 
 
 STAGE = Stage(

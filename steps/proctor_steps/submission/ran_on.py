@@ -7,10 +7,27 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 import proctor_steps
+from proctor_steps import rounds
 from proctor_steps.report.evidence import Evidence
 from proctor_steps.stage import DataError, StepIO
 from proctor_steps.submission import machine, system
 from proctor_steps.submission.facts import Fact
+
+
+def said_by_package(
+    submitter: str, division: str, system_name: str, benchmark: str, round_: str
+) -> dict[str, JsonValue]:
+    """The fields that the package itself says; the type where the benchmark has systems of one."""
+    said: dict[str, JsonValue] = {
+        "division": division,
+        "submitter": submitter,
+        "system_name": system_name,
+    }
+    rules = rounds.load(round_).benchmark(benchmark)
+    kinds = {kind for kind in rules.scenarios if "," not in kind} if rules is not None else ()
+    if len(kinds) == 1:
+        said["system_type"] = next(iter(kinds))
+    return said
 
 
 def describe(
@@ -26,24 +43,15 @@ def describe(
     Raises:
         DataError: another submitter or division is stated than the package's.
     """
-    wrong = [
-        f"{key} is {stated[key]!r} there"
-        for key in ("submitter", "division")
-        if key in stated and str(stated[key]).lower() != str(package[key]).lower()
-    ]
-    if wrong:
-        raise DataError(
-            "the stated system: submitter and division must be those of the package "
-            f"({package['submitter']}, {package['division']}); {', '.join(wrong)}"
-        )
+    if wrong := system.others(stated, package):
+        raise DataError(wrong)
     runs = found.performance.values()
     known = dict(package) | {"other_software_stack": _software(found)}
     frameworks = {_framework(run.sut) for run in runs if run.sut.get("backend")}
     known["framework"] = ", ".join(sorted(frameworks))
     described = system.describe(stated, known, _machine(found, io))
     for problem in described.problems:
-        advice = "give it in the parameter `system`, or in the file that `system_uri` names"
-        io.find("system_description", "warning", f"{problem}; {advice}", "systems")
+        io.find("system_description", "warning", f"{problem}; {system.GIVE_IT}", "systems")
     io.metrics["system_sources"] = dict(described.sources)
     return described.fields
 
@@ -66,14 +74,22 @@ def _software(found: Evidence) -> str:
 
 
 def _machine(found: Evidence, io: StepIO) -> dict[str, Fact]:
-    """What this machine tells, where it is the one that was measured."""
+    """What this machine tells, where it is the one that was measured.
+
+    The step that asks has no accelerator of its own; whether the runs had one, they say.
+    """
     ends = [r.sut["endpoint"] for r in found.performance.values() if r.sut.get("endpoint")]
     if any(not isinstance(end, dict) or end.get("same_host") is not True for end in ends):
         text = "a server on another host was measured: this machine says nothing of it"
         io.find("system_elsewhere", "info", text, "systems")
         return {}
     facts = machine.discover().facts
-    if io.contract.devices:
+    shown = any(map(machine.is_accelerator, facts))
+    # What a server beside the run was given, nobody says; nor did runs of earlier versions.
+    if not ends and all(run.sut.get("devices") == [] for run in found.performance.values()):
+        why = "the runs were given no accelerator"
+    elif shown or any(run.sut.get("devices") for run in found.performance.values()):
         return facts
-    why = "the run was given no accelerator"
+    else:
+        why = "this machine shows none"
     return machine.without_accelerators(facts) | system.no_accelerators(why)

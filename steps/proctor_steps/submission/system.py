@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from proctor_steps.stage import DataError
 from proctor_steps.submission.facts import Fact
 from proctor_steps.submission.machine import is_accelerator
+from proctor_steps.transport.local import local_path
 
 # The 35 fields that the official checker wants to find, in its order.
 FIELDS = (
@@ -99,6 +100,8 @@ NETWORK_FIELDS = (
     "network_topology",
 )
 
+GIVE_IT = "give it in the parameter `system`, or in the file that `system_uri` names"
+
 STATUSES = ("available", "preview", "rdi")
 SYSTEM_TYPES = ("datacenter", "edge", "datacenter,edge", "edge,datacenter")
 # The official table of results computes with these, and breaks on any other text.
@@ -165,6 +168,31 @@ def load_stated(path: Path) -> dict[str, JsonValue]:
     if not isinstance(found, dict):
         raise DataError(f"{path}: holds a {type(found).__name__}; fields are a JSON object")
     return found
+
+
+def stated_of(given: Mapping[str, JsonValue], uri: str) -> dict[str, JsonValue]:
+    """What the submitter states: the given fields, and over them those of a file.
+
+    Raises:
+        DataError: the file cannot be read, or holds no JSON object.
+    """
+    file = load_stated(local_path(uri)) if uri else {}
+    return dict(given) | {name: value for name, value in file.items() if value not in (None, "")}
+
+
+def others(stated: Mapping[str, JsonValue], package: Mapping[str, JsonValue]) -> str:
+    """That another submitter or division is stated than the package's; else nothing."""
+    wrong = [
+        f"{key} is {stated[key]!r} there"
+        for key in ("submitter", "division")
+        if key in stated and str(stated[key]).lower() != str(package[key]).lower()
+    ]
+    if not wrong:
+        return ""
+    return (
+        "the stated system: submitter and division must be those of the package "
+        f"({package['submitter']}, {package['division']}); {', '.join(wrong)}"
+    )
 
 
 def _spelt(name: str, value: JsonValue) -> JsonValue:

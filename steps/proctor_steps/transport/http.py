@@ -8,7 +8,7 @@ import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import unquote, urlsplit
 
@@ -229,9 +229,10 @@ def _told(headers: httpx.Headers) -> str:
 
 def _date(text: str) -> datetime | None:
     try:
-        return parsedate_to_datetime(text)
+        found = parsedate_to_datetime(text)
     except ValueError:
         return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _length(headers: httpx.Headers) -> int | None:

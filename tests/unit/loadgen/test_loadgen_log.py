@@ -167,6 +167,19 @@ def test_a_benchmark_that_the_round_does_not_have(full: Callable[..., Path]) -> 
     assert "dataset_size" not in {r.rule for r in run.rules}
 
 
+@pytest.mark.parametrize(("mode", "size"), [("AccuracyOnly", 4395), ("PerformanceOnly", 6396)])
+def test_a_dataset_of_its_own_for_the_accuracy(
+    mode: str, size: int, full: Callable[..., Path]
+) -> None:
+    for found in (4395, 6396):
+        values = {"effective_test_mode": mode, "qsl_reported_total_count": found}
+        folder = full("Offline", values)
+        (folder / "mlperf_log_accuracy.json").write_text("[\n]\n")
+        run = judge(folder, rounds.load("v6.1"), "gpt-oss-120b", {})
+        (rule,) = (rule for rule in run.rules if rule.rule == "dataset_size")
+        assert rule.met is (found == size)
+
+
 def test_what_a_round_does_not_publish_is_not_judged(full: Callable[..., Path]) -> None:
     """v4.0 is known as far as its page goes: no seeds, no durations, no LoadGen."""
     run = judge(full("SingleStream"), rounds.load("v4.0"), "resnet", {})

@@ -132,7 +132,8 @@ def _run(result: Result, test: str, folder: Path) -> Iterator[Finding]:
     if text.absence and text.absence != "empty":
         yield tell.rejected(rule, path, text.problem, _RUN_IT)
     elif PASS not in text.content:
-        yield tell.rejected(rule, path, f"does not say {PASS!r}", "find out why the test is faster")
+        advice = "find out why the test is faster; were others at work, run both again without them"
+        yield tell.rejected(rule, path, f"does not say {PASS!r}", advice)
     if log.scan is None:
         yield tell.rejected(rule, log.path, "is missing", _RUN_IT)
         return

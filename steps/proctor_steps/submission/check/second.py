@@ -45,7 +45,8 @@ def execute(params: Params, io: StepIO) -> None:
     counts: dict[str, JsonValue] = {str(name): count for name, count in both.counts.items()}
     io.metrics["official"] = {**counts, "crash": opinion.crash, "agree": both.agree}
     _tell(both, io)
-    accepted = not opinion.crash and all(opinion.passes(row.scope) for row in both.rows)
+    passed = [opinion.passes(row.scope) for row in both.rows]
+    accepted = not opinion.crash and bool(passed) and all(passed)
     if params.stop and not (both.agree and accepted):
         text = "the official checker does not accept this submission, or judges otherwise"
         raise DataError(f"{text} than Proctor; the findings tell where")

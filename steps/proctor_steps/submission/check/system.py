@@ -105,5 +105,5 @@ def _notes(system: System, fields: Mapping[str, Any]) -> Iterator[Finding]:
 def _whole(value: Any) -> int | None:
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -89,7 +89,7 @@ def figure(result: Result) -> tuple[float | None, str]:
 def _product(described: dict[str, Any]) -> int | str:
     try:
         return int(described["number_of_nodes"]) * int(described["accelerators_per_node"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return ""
 
 

@@ -32,12 +32,6 @@ class Layout:
     measurements: str
     compliance: str
 
-    @property
-    def top(self) -> tuple[str, ...]:
-        """The folders of a submitter."""
-        named = (self.source, RESULTS, SYSTEMS, self.measurements, self.compliance)
-        return tuple(dict.fromkeys(named))
-
 
 def version(round_: str) -> tuple[int, ...]:
     """A round's name as numbers: ``v6.1`` -> (6, 1)."""
