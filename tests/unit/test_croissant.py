@@ -252,6 +252,20 @@ def test_a_dataset_without_licences_says_nothing_of_them(
     assert "license" not in records(dataset, "images")[0]
 
 
+def test_an_id_may_be_0(demo: dict[str, Path], run_stage: Any) -> None:
+    path = demo["annotations"] / "annotations.json"
+    value = json.loads(path.read_bytes())
+    first = value["categories"][0]["id"]
+    value["categories"][0]["id"] = 0
+    for box in value["annotations"]:
+        if box["category_id"] == first:
+            box["category_id"] = 0
+    path.write_text(json.dumps(value))
+    _, whole = made(run_stage, demo)
+    (kinds,) = (each for each in whole["recordSet"] if each["@id"] == "categories")
+    assert kinds["data"][0]["categories/id"] == 0
+
+
 POLICY = {
     "@context": {"rights": "http://www.w3.org/ns/odrl/2/"},
     "@type": "rights:Offer",

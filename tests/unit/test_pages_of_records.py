@@ -17,18 +17,22 @@ from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.api_fastapi.core_api.security import get_user
 from fastapi.testclient import TestClient
 from httpx import Response
+from rich.console import Console
 
 from proctor.plan.model import Plan, PlanStep
 from proctor.records import results
 from proctor.records.comparison import compare
 from proctor.records.results import Results
 from proctor.records.store import RunRecord
+from proctor.records.summary import summarise
 from proctor.site.home import HOME_VARIABLE, Home
+from proctor.site.terminal import results_table
 from proctor.ui import review, rights
 from proctor.ui.app import make_app
 from proctor.ui.pages import since
 from proctor.ui.results import PAGE_RUNS
 from results_kit import BEGAN, SCENARIOS, Lines, full_home, loadgen, plan_of, write_run
+from trend_kit import measured_run
 
 HTML = {"accept": "text/html"}
 
@@ -142,10 +146,17 @@ def test_figures_of_no_known_shape_take_nothing_down(pages: Pages, plan: Plan) -
     lines.add("header", data={"params": {}})
     odd = {"scenario": "Offline", "mode": "performance", "metric": {"value": "fast"}, "rules": 7}
     lines.result("performance.Offline", "logs", {"loadgen": odd | {"latency_ns": [1]}})
-    lines.result("score.Offline", "score", {"accuracy": {"metric": "mAP", "value": True}})
+    lines.result(
+        "score.Offline", "score", {"accuracy": {"metric": "mAP", "value": True, "step": 7}}
+    )
     lines.write()
     text = pages.text("/results")
     assert "1 of 1 runs" in text and "no target set" in text
+    summary = summarise(pages.home.records, record)
+    assert [row["step"] for row in summary["accuracy"]] == ["score.Offline"]
+    results_table(Console(file=io.StringIO()), summary, record)
+    measured_run(pages.home, 1)  # so that there is a list of kinds
+    assert "Results over time" in pages.text("/results/trend")
 
 
 def test_a_figure_from_a_disturbed_machine_is_marked(pages: Pages, plan: Plan) -> None:

@@ -104,6 +104,14 @@ def test_only_what_the_named_run_measured_is_taken_over(site: Runs) -> None:
         assert line.data["reused_from"] == OF and line.data["measurement"] is True
 
 
+def test_what_a_spec_takes_over_unasked_is_named_as_well(site: Runs) -> None:
+    site.run(reuse="across_runs")
+    record, started = site.run(reuse="across_runs")
+    assert "performance" not in started
+    summary = summarise(site.home.records, record)
+    assert [r["measured_in"] for r in summary["results"] if r["step"] == "performance"] == [OF]
+
+
 def test_of_a_figure_taken_over_twice_the_run_that_measured_is_named(site: Runs) -> None:
     site.run()
     site.run("p/r1")
