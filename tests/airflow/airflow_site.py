@@ -19,6 +19,7 @@ from proctor.records.summary import summarise
 from proctor.runtime.fake import FakeRuntime
 from proctor.site.instance import Instance
 from proctor.site.runs import WatchedRun, new_run_id
+from proctor_steps.contract import write_atomically
 
 
 @dataclass
@@ -76,7 +77,8 @@ class Site:
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / f"{name}.yaml"
-        path.write_text(textwrap.dedent(text))
+        # At once: Airflow reads it at any time, and half a spec is a broken one.
+        write_atomically(path, textwrap.dedent(text).encode())
         return path
 
     def start(

@@ -371,11 +371,6 @@ def resolve(value: JsonValue, params: Mapping[str, JsonValue]) -> JsonValue:
     return value
 
 
-def of_a_day(value: JsonValue) -> bool:
-    """Whether a value is another one each day: it has ``${run.date}`` in it."""
-    return isinstance(value, str) and f"${{{RUN_DATE}}}" in value
-
-
 def whole_run(run: str) -> str:
     """The run that an id belongs to: a subject's part of one is ``<run>~<16 hex digits>``."""
     return _PART.sub("", run)

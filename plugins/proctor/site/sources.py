@@ -15,10 +15,11 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from proctor.plan.model import PlanStep, of_a_day, resolve, selected
+from proctor.plan.model import PlanStep, resolve, selected
 from proctor.runtime.hashes import FileHashes
 from proctor.site.home import Home, HomeError, SourceRefused, others_environment
 from proctor.site.schedules import FOLDER, Scheduled, folder, made_folder, now_text
+from proctor.spec.forms import of_a_day
 from proctor_steps.contract import digest, write_atomically
 
 _FILE = "sources.json"

@@ -13,13 +13,12 @@ from pydantic import JsonValue
 from proctor.spec.context import Broken, Context
 from proctor.spec.document import DataPath, Document
 from proctor.spec.errors import Problem, did_you_mean
-from proctor.spec.forms import is_host_path
+from proctor.spec.forms import DAY, is_host_path, of_a_day
 from proctor.spec.model import Pipeline, Schedule, Step
 from proctor.spec.values import misfit
 
 MOST_OFTEN = 10.0  # seconds between two looks at a source
 _AT: DataPath = ("schedule",)
-_DATE = "${run.date}"
 # Keys that mean something beside another one only.
 _WITH = {"timezone": "cron", "catch_up": "cron", "every": "assets"}
 
@@ -112,8 +111,8 @@ def _asset(context: Context, path: DataPath, name: str, given: Schedule) -> Iter
         if not isinstance(context.step(name).params.get("uri"), str):
             message = f"the step {name!r} has no parameter 'uri'"
             yield context.at(path, message, did_you_mean("", _watchable(context)))
-        elif _DATE in str(context.step(name).params["uri"]):
-            message = f"what {name!r} fetches is another source each day ({_DATE})"
+        elif of_a_day(context.step(name).params["uri"]):
+            message = f"what {name!r} fetches is another source each day ({DAY})"
             yield context.at(path, message, "only a source that keeps its name can be watched")
     else:
         message = f"there is no parameter and no step {name!r}"

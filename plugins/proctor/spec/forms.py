@@ -14,11 +14,17 @@ from pydantic_core import CoreSchema
 
 # A value that comes from elsewhere: a parameter's choices, or what a submission's round asks for.
 AXIS_REFERENCE = r"^\$\{(params|submission)\.([A-Za-z_][A-Za-z0-9_]*)\}$"
+DAY = "${run.date}"  # the day on which a run began
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 _LONGEST_COMMAND = 10_000
 _HOST_PATH = re.compile(r"(/|~|\.\.?/|file:|[A-Za-z]:\\)")
+
+
+def of_a_day(value: Any) -> bool:
+    """Whether a value is another one each day."""
+    return isinstance(value, str) and DAY in value
 
 
 def is_host_path(text: str) -> bool:
