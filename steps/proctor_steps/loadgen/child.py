@@ -36,6 +36,8 @@ from proctor_steps.sut.local import Failure, LocalSut, loadgen_complete
 
 # Python hands the interpreter over every 5 ms by default: visible in a latency of milliseconds.
 SWITCH_SECONDS = 0.0002
+# When each query came and what it took, where that is to be kept.
+SERVED = "served.npy"
 _PR_SET_PDEATHSIG = 1
 _REQUESTS = 4
 _SAMPLES_PER_QUERY = 8  # MultiStream, in every round
@@ -63,6 +65,7 @@ class Job(BaseModel):
     min_query_count: int
     test: str = ""
     most_outstanding: int = 0
+    keep_served: bool = False
     dataset: Path
     model: Path
     logs: Path
@@ -112,6 +115,8 @@ def _execute(job: Job, pulse: Pulse) -> Outcome:
         return _failed(sut.failure.error, sut.failure.trace)
     if job.mode == "performance":
         np.save(job.logs / "latencies.npy", sut.latencies)
+        if job.keep_served:
+            np.save(job.logs / SERVED, sut.served)
     described = {
         **sut.backend.describe(),
         "batch": sut.batch,

@@ -71,7 +71,8 @@ class Goal:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a probe saw. ``latencies``: of each query in ns, in the order of the run."""
+    """What a probe saw. ``latencies``: of each query in ns, in the order of the run. ``served``:
+    when each came and what it took of one of the workers, in ns; shape (queries, 2)."""
 
     qps: float
     duration_s: float
@@ -81,6 +82,8 @@ class Seen:
     valid: bool
     cut_short: bool
     service_ms: float
+    served: npt.NDArray[np.int64]
+    workers: int
 
 
 def judged(seen: Seen, asked_s: float, whole: bool, goal: Goal) -> Probe:

@@ -12,22 +12,21 @@ Then the gap is halved, in ratio, down to the resolution; the lower end must hol
 full length. The upper end is asked once more, as one stall of the machine may have decided it.
 
 The rate that is given out is lower than the one that held, by what the system's own speed (its time
-per query, without the wait) varied from run to run: a system that is slower by 2 % stands at a rate
-as if that were higher by 2 %. So the margin is measured, and is nothing where nothing varies.
+per query, without the wait) varied in that run and from run to run (:mod:`replay`). So the margin
+is measured, and is nothing where nothing varies.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
-from proctor_steps.loadgen import late
+from proctor_steps.loadgen import late, replay
 from proctor_steps.loadgen.probe import Goal, Seen, judged
+from proctor_steps.loadgen.replay import Served, Speed
 from proctor_steps.loadgen.tuning import Ended, Probe
 from proctor_steps.stage import StepError
 
@@ -38,8 +37,6 @@ _LOWEST = 1 / 16
 # Rates that differ by less are as good as one for how long a query takes without its wait.
 # From fewer runs than three nothing is learned of how they vary.
 _NEAR, _FEW = 1.25, 3
-# Of a normal distribution: its standard deviation over its mean distance from the middle.
-_PER_DISTANCE = math.sqrt(math.pi / 2)
 
 
 class OutOfTime(Exception):
@@ -80,16 +77,10 @@ class Budget:
         self._beside = max(self._beside, took - length)
 
 
-def noise(measured: Sequence[float]) -> float:
-    """How much a figure varies from run to run: a relative standard deviation, from the mean
-    distance to the median, in which a single disturbed run counts for less."""
-    middle = float(np.median(measured))
-    return float(np.abs(np.asarray(measured) - middle).mean()) / middle * _PER_DISTANCE
-
-
 @dataclass(frozen=True)
 class Found:
-    """The outcome of a search. ``held``: the probe that the rate rests on."""
+    """The outcome of a search. ``held``: the probe that the rate rests on. ``chance``: that a run
+    at the rate is VALID, by what was measured; ``None`` without a run of the full length."""
 
     qps: float
     held: Probe
@@ -97,6 +88,7 @@ class Found:
     certain: bool
     noise: float
     margin: float
+    chance: float | None
 
 
 class Search:
@@ -113,6 +105,7 @@ class Search:
         self.probes: list[Probe] = []
         self._measure, self._told = measure, told
         self._again: set[float] = set()
+        self._valid: dict[float, Served] = {}
 
     def find(self) -> Found:
         """Search until found, or until the budget is spent.
@@ -130,10 +123,10 @@ class Search:
         held = self._held()
         if held is None:
             raise NeverMet(self._never(ended))
-        spread = noise([probe.service_ms for probe in self._near(held)])
-        margin = late.SIGMAS * spread
+        speed = Speed([probe.service_ms for probe in self._near(held)])
+        qps, chance = self._lowered(held, speed)
         certain = held.whole and held.verdict == "meets"
-        return Found(held.qps / (1 + margin), held, ended, certain, spread, margin)
+        return Found(qps, held, ended, certain, speed.noise, held.qps / qps - 1, chance)
 
     # The last word on each rate counts.
 
@@ -230,6 +223,8 @@ class Search:
         length = self.goal.length(seen.qps) if whole else seconds
         self.budget.learn(self.budget.spent - before, length)
         probe = judged(seen, length, whole, self.goal)
+        if whole and seen.valid:
+            self._valid[seen.qps] = Served.of(seen)
         self.probes.append(probe)
         self._told(probe)
         return probe
@@ -241,6 +236,12 @@ class Search:
         return max(
             good, key=lambda p: (p.whole and p.verdict == "meets", p.whole, p.qps), default=None
         )
+
+    def _lowered(self, held: Probe, speed: Speed) -> tuple[float, float | None]:
+        """The rate to give out, and the chance of a run there."""
+        if held.whole:
+            return replay.rate(self._valid[held.qps], held.qps, speed, self.goal)
+        return held.qps / (1 + late.SIGMAS * speed.noise), None
 
     def _near(self, held: Probe) -> list[Probe]:
         """The probes at rates where the system worked as in this one; all, if these are few."""

@@ -19,9 +19,11 @@ from pydantic import Field, JsonValue
 from proctor_steps import benchmarks, rounds
 from proctor_steps.loadgen import late, log, settings, tuning
 from proctor_steps.loadgen import once as single
+from proctor_steps.loadgen.child import SERVED
 from proctor_steps.loadgen.log import LoadgenRun
 from proctor_steps.loadgen.probe import Goal, Seen, shortest
-from proctor_steps.loadgen.search import Budget, OutOfTime, Search, noise
+from proctor_steps.loadgen.replay import noise
+from proctor_steps.loadgen.search import Budget, OutOfTime, Search
 from proctor_steps.loadgen.tuning import Ended, Probe, Trial, Tuning
 from proctor_steps.stage import Stage, StepError, StepIO
 
@@ -52,9 +54,11 @@ class Params(single.Measured):
 
 
 class _Probe(single.Params):
-    """A run of LoadGen that ends early where more queries are outstanding (0: never)."""
+    """A run of LoadGen that ends early where more queries are outstanding (0: never), and that may
+    keep what each query took."""
 
     most_outstanding: int = 0
+    keep_served: bool = False
 
 
 def run(params: Params, io: StepIO) -> None:
@@ -93,7 +97,8 @@ class _Tuner:
         found = search.find()
         return self.outcome(
             target_qps=found.qps, ended=found.ended, certain=found.certain, noise=found.noise,
-            margin=found.margin, room=goal.room(found.qps), probes=tuple(search.probes),
+            margin=found.margin, chance=found.chance, room=goal.room(found.qps),
+            probes=tuple(search.probes),
         )  # fmt: skip
 
     def goal(self) -> Goal:
@@ -136,10 +141,11 @@ class _Tuner:
         with tempfile.TemporaryDirectory(prefix="probe-") as folder:
             logs = Path(folder)
             judged = self.loadgen(
-                logs, seconds, whole, target_qps=qps,
+                logs, seconds, whole, target_qps=qps, keep_served=True,
                 most_outstanding=goal.most_outstanding(qps) if qps else 0,
             )  # fmt: skip
             detail, latencies = log.read(logs), np.load(logs / "latencies.npy")
+            served = np.load(logs / SERVED)
         if judged.percentile is None:
             raise StepError("LoadGen did not tell the percentile of a Server run")
         return Seen(
@@ -151,6 +157,8 @@ class _Tuner:
             valid=bool(judged.valid),
             cut_short=any(_CUT_SHORT in error for error in judged.errors),
             service_ms=float(str(judged.sut["service_ms"])),
+            served=served,
+            workers=int(str(judged.sut["workers"])),
         )
 
     def told(self, probe: Probe) -> None:
@@ -304,6 +312,15 @@ def _tell(io: StepIO, found: Tuning) -> None:
             "warning",
             f"the system's own speed varied by {found.noise:.1%} from run to run, and the figure "
             f"allows for {found.margin:.0%}; on a quieter machine it will be a better one",
+            where,
+        )
+    if found.chance is not None and found.chance < late.CONFIDENCE:
+        io.find(
+            "tuning_unsteady",
+            "warning",
+            f"the system's speed varies so much, within a run and by {found.noise:.1%} from run to "
+            f"run, that at this rate a run is VALID with a probability of {found.chance:.0%}, and "
+            "at no lower one with a higher; take a quieter machine or a longer run",
             where,
         )
     if words := no_room(found):

@@ -39,12 +39,12 @@ class Failure:
 class _Query:
     """A query for the workers: they take chunks from ``starts`` until there are none."""
 
-    __slots__ = ("ids", "indices", "issued", "outstanding", "starts")
+    __slots__ = ("busy_ns", "ids", "indices", "issued", "outstanding", "starts")
 
     def __init__(self, ids: Sequence[int], indices: Sequence[int], batch: int) -> None:
         self.issued = time.perf_counter_ns()
         self.ids, self.indices = ids, indices
-        self.outstanding = len(ids)
+        self.outstanding, self.busy_ns = len(ids), 0
         # The interpreter gives each start to one thread only.
         self.starts = iter(range(0, len(ids), batch))
 
@@ -92,8 +92,8 @@ class LocalSut:
     def reset(self) -> None:
         """Forget what was counted and timed so far (after a warm-up)."""
         self._latencies = array("q")
+        self._served = array("q")
         self.samples = 0
-        self._busy_ns = 0
 
     @property
     def queries(self) -> int:
@@ -106,9 +106,16 @@ class LocalSut:
         return np.array(self._latencies, np.int64)
 
     @property
+    def served(self) -> Array:
+        """Of each query that workers answered, in the order of issue: when it was issued and how
+        long workers had it, without its wait. Shape (queries, 2), nanoseconds."""
+        pairs = np.array(self._served, np.int64).reshape(-1, 2)
+        return pairs[np.argsort(pairs[:, 0], kind="stable")]
+
+    @property
     def service_ns(self) -> float:
         """Mean nanoseconds that a sample took of a worker, without its wait; 0 without workers."""
-        return self._busy_ns / max(1, self.samples)
+        return float(self.served[:, 1].sum()) / max(1, self.samples)
 
     # -- the query sample library ------------------------------------------------------------
 
@@ -181,9 +188,10 @@ class LocalSut:
     def _count(self, query: _Query, done: int, busy_ns: int) -> None:
         with self._lock:
             self.samples += done
-            self._busy_ns += busy_ns
+            query.busy_ns += busy_ns
             query.outstanding -= done
             if not query.outstanding:
+                self._served.extend((query.issued, query.busy_ns))
                 self._latencies.append(time.perf_counter_ns() - query.issued)
 
     def _payloads(self, indices: Sequence[int]) -> Sequence[Array | None]:

@@ -42,7 +42,7 @@ class Simulated:
         most = self.goal.most_outstanding(rate) if qps else queries
         speed = float(np.exp(self._random.normal(0, self.drift)))
         arrivals = np.cumsum(np.random.default_rng(7).exponential(1 / rate, queries))
-        done = self._served(arrivals, speed, most)
+        done, service = self._served(arrivals, speed, most)
         arrivals, cut = arrivals[: len(done)], len(done) < queries
         taken = done - arrivals
         limit = self.goal.limit_ms / 1e3
@@ -53,7 +53,8 @@ class Simulated:
         return Seen(
             qps=rate, duration_s=float(arrivals[-1]), latencies=(taken * 1e9).astype(np.int64),
             late=count, percentile_ms=1e3 * percentile, valid=valid and whole, cut_short=cut,
-            service_ms=1e3 * self.service_s * speed,
+            service_ms=1e3 * float(service.mean()), workers=1,
+            served=(1e9 * np.stack([arrivals, service], axis=1)).astype(np.int64),
         )  # fmt: skip
 
     def holds(self, qps: float, runs: int = 20) -> float:
@@ -63,7 +64,9 @@ class Simulated:
         self.clock = now
         return sum(valid) / runs
 
-    def _served(self, arrivals: np.ndarray, speed: float, most: int) -> np.ndarray:
+    def _served(
+        self, arrivals: np.ndarray, speed: float, most: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         count = len(arrivals)
         service = self.service_s * speed * np.exp(self._random.normal(0, self.jitter, count))
         free, done = 0.0, np.empty(count)
@@ -78,8 +81,8 @@ class Simulated:
             while behind < n and done[behind] <= arrivals[n]:
                 behind += 1
             if n - behind > most:
-                return done[: n + 1]
-        return done
+                return done[: n + 1], service[: n + 1]
+        return done, service
 
     def _stalls(self, length: float) -> np.ndarray:
         count = self._random.poisson(self.stalls * length)

@@ -1,0 +1,158 @@
+"""A Server run's queue, reckoned again: at a lower rate, and with the system faster or slower.
+
+LoadGen's arrivals are the same in every run, as its seeds are fixed; at half the rate they come
+twice as far apart. What differs is the system's speed: within a run, where it happens to be slow
+just when many queries come at once, and from run to run. Both are as measured: the times per query
+of one run are moved along its arrivals, and a whole run is taken to be as fast as the others were,
+give or take what these varied (Student's t: from few runs little is known of the next one).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from proctor_steps.loadgen import late
+from proctor_steps.loadgen.probe import Goal, Seen
+
+# Places along the arrivals to which the times per query are moved; fewer where each costs much.
+_PLACES, _FEWEST, _QUERIES = 16, 4, 2_000_000
+# The factor of speed at which a run is only just VALID is looked for between its ends, so exactly.
+_FASTEST, _SLOWEST, _EXACT = 0.25, 4.0, 0.002
+# Rates are tried downward in such steps, and none that is so much lower than the first.
+_STEP, _LEAST = 0.99, 0.25
+# Of a normal distribution: its standard deviation over its mean distance from the middle.
+_PER_DISTANCE = math.sqrt(math.pi / 2)
+
+
+def noise(measured: Sequence[float]) -> float:
+    """How much a figure varies from run to run: a relative standard deviation, from the mean
+    distance to the median, in which a single disturbed run counts for less."""
+    middle = float(np.median(measured))
+    return float(np.abs(np.asarray(measured) - middle).mean()) / middle * _PER_DISTANCE
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What is known of the milliseconds that a query takes on the mean in the next run.
+
+    ``measured``: in the runs so far, without the wait.
+    """
+
+    measured: Sequence[float]
+
+    @property
+    def noise(self) -> float:
+        """Relative, one sigma."""
+        return noise(self.measured)
+
+    def within(self, ms: float) -> float:
+        """Probability that the next run's mean is no more than that."""
+        runs, middle = len(self.measured), float(np.median(self.measured))
+        if not self.noise:
+            return float(ms >= middle)
+        scale = middle * self.noise * math.sqrt(1 + 1 / runs)
+        return _student((ms - middle) / scale, runs - 1)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A run's queries in the order in which they came, each served by the next free worker.
+
+    ``came``, ``took``: milliseconds of each, shape (queries,); ``took`` is without the wait.
+    """
+
+    came: npt.NDArray[np.float64]
+    took: npt.NDArray[np.float64]
+    workers: int = 1
+
+    @classmethod
+    def of(cls, seen: Seen) -> Served:
+        """What a probe saw."""
+        came, took = seen.served.T / 1e6
+        return cls(came, took, seen.workers)
+
+    def late(self, limit_ms: float) -> int:
+        """Queries that are answered later than the limit.
+
+        Each worker has every so manieth query: so it is where all take the same time, and nearly
+        so where they take nearly the same.
+        """
+        found = 0
+        for first in range(self.workers):
+            came, took = self.came[first :: self.workers], self.took[first :: self.workers]
+            total = np.cumsum(took)
+            done = total + np.maximum.accumulate(came - (total - took))
+            found += int((done - came > limit_ms).sum())
+        return found
+
+
+def chance(run: Served, at: float, qps: float, speed: Speed, goal: Goal) -> float:
+    """Probability that a run of the full length is VALID at a rate.
+
+    Args:
+        run: one of the full length.
+        at: its rate, the same or higher.
+    """
+    came = (run.came - run.came[0]) * (at / qps)
+    # LoadGen goes on until both are enough.
+    count = max(goal.min_queries, int(np.searchsorted(came, 1e3 * goal.seconds)))
+    came = came[:count]
+    room = late.allowed(len(came), goal.percentile)
+    places = min(_PLACES, max(_FEWEST, _QUERIES // len(came)))
+    mean, found = float(run.took.mean()), 0.0
+    for place in range(places):
+        took = np.roll(run.took, place * len(run.took) // places)[: len(came)]
+        factor = _just_valid(Served(came, took, run.workers), goal.limit_ms, room)
+        found += speed.within(factor * mean) if factor else 0.0
+    return found / places
+
+
+def rate(run: Served, at: float, speed: Speed, goal: Goal) -> tuple[float, float]:
+    """The highest rate at which a run is VALID with 95 %, and that probability; where there is
+    none, the rate with the highest one.
+
+    Args:
+        run, at: as of :func:`chance`.
+    """
+    best = (at, -1.0)
+    qps = at
+    while qps >= _LEAST * at:
+        found = chance(run, at, qps, speed, goal)
+        if found >= late.CONFIDENCE:
+            return qps, found
+        if found > best[1]:
+            best = (qps, found)
+        qps *= _STEP
+    return best
+
+
+def _just_valid(run: Served, limit_ms: float, room: int) -> float:
+    """The factor on the time per query up to which no more are late than may be; 0: none is."""
+
+    def holds(factor: float) -> bool:
+        return Served(run.came, factor * run.took, run.workers).late(limit_ms) <= room
+
+    low, high = _FASTEST, _SLOWEST
+    if not holds(low):
+        return 0.0
+    if holds(high):
+        return high
+    while high / low > 1 + _EXACT:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _student(t: float, freedom: int) -> float:
+    """Distribution function of Student's t, by the substitution that makes its tail finite:
+    t = sqrt(freedom) tan(angle)."""
+    angles = np.linspace(0, math.atan(abs(t) / math.sqrt(freedom)), 257)
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2))
+    density = scale / math.sqrt(math.pi) * np.cos(angles) ** (freedom - 1)
+    half = float(np.trapezoid(density, angles))
+    return min(1.0, 0.5 + half) if t >= 0 else max(0.0, 0.5 - half)
