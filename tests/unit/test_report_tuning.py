@@ -69,6 +69,10 @@ def test_what_is_not_sure_is_said(tmp_path: Path) -> None:
     text, _ = page(tmp_path, server(ended="budget", certain=False))
     assert "ended by its budget" in text
     assert "not confirmed by a run of the full length" in text
+    assert "a run at this rate" not in text
+    text, summary = page(tmp_path / "unsteady", server(chance=0.4))
+    assert "a run at this rate is VALID with a probability of 40" in text
+    assert summary["tuning"][0]["chance"] == 0.4
 
 
 def test_other_scenarios_and_none(tmp_path: Path) -> None:

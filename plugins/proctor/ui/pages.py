@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from proctor.airflow.answers import Given
 from proctor.plan.model import Gate
@@ -36,11 +35,6 @@ def respond(template: str, status: int = 200, **values: Any) -> HTMLResponse:
 def render(template: str, **values: Any) -> str:
     """A page from a template; every value is escaped."""
     return _templates.get_template(f"{template}.html.j2").render(**values)
-
-
-def page(title: str, body: str) -> str:
-    """A whole page; ``body`` is HTML."""
-    return render("plain", title=title, body=Markup(body))  # noqa: S704 - the caller's own HTML
 
 
 def message_page(title: str, text: str) -> str:

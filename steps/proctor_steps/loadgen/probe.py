@@ -72,7 +72,7 @@ class Goal:
 @dataclass(frozen=True)
 class Seen:
     """What a probe saw. ``latencies``: of each query in ns, in the order of the run. ``served``:
-    when each came and what it took of one of the workers, in ns; shape (queries, 2)."""
+    when each came and was answered, in ns, shape (queries, 2), where one worker answered all."""
 
     qps: float
     duration_s: float
@@ -82,8 +82,7 @@ class Seen:
     valid: bool
     cut_short: bool
     service_ms: float
-    served: npt.NDArray[np.int64]
-    workers: int
+    served: npt.NDArray[np.int64] | None
 
 
 def judged(seen: Seen, asked_s: float, whole: bool, goal: Goal) -> Probe:

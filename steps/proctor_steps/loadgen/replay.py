@@ -17,14 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from proctor_steps.loadgen import late
-from proctor_steps.loadgen.probe import Goal, Seen
+from proctor_steps.loadgen.probe import Goal
+from proctor_steps.loadgen.tuning import Probe
 
 # Places along the arrivals to which the times per query are moved; fewer where each costs much.
-_PLACES, _FEWEST, _QUERIES = 16, 4, 2_000_000
+_PLACES, _FEWEST, _QUERIES = 16, 2, 2_000_000
 # The factor of speed at which a run is only just VALID is looked for between its ends, so exactly.
-_FASTEST, _SLOWEST, _EXACT = 0.25, 4.0, 0.002
-# Rates are tried downward in such steps, and none that is so much lower than the first.
-_STEP, _LEAST = 0.99, 0.25
+_FASTEST, _SLOWEST, _EXACT = 0.5, 2.0, 0.002
+# Rates are tried downward in such steps, then between the last two, and none that is so much lower
+# than the first.
+_STEPS, _LEAST = (0.9, 0.99), 0.25
 # Of a normal distribution: its standard deviation over its mean distance from the middle.
 _PER_DISTANCE = math.sqrt(math.pi / 2)
 
@@ -50,84 +52,79 @@ class Speed:
         """Relative, one sigma."""
         return noise(self.measured)
 
-    def within(self, ms: float) -> float:
-        """Probability that the next run's mean is no more than that."""
-        runs, middle = len(self.measured), float(np.median(self.measured))
-        if not self.noise:
-            return float(ms >= middle)
-        scale = middle * self.noise * math.sqrt(1 + 1 / runs)
-        return _student((ms - middle) / scale, runs - 1)
+    def within(self, factor: float) -> float:
+        """Probability that the next run's mean is at most so many times the middle one."""
+        runs, noise_ = len(self.measured), self.noise
+        if not noise_:
+            return float(factor >= 1)
+        # The distances are from the runs' own middle, and so a little too small.
+        scale = noise_ * math.sqrt(runs / (runs - 1)) * math.sqrt(1 + 1 / runs)
+        return _student((factor - 1) / scale, runs - 1)
 
 
 @dataclass(frozen=True)
 class Served:
-    """A run's queries in the order in which they came, each served by the next free worker.
+    """A run's queries, served by one worker in the order in which they came.
 
-    ``came``, ``took``: milliseconds of each, shape (queries,); ``took`` is without the wait.
+    ``came``, ``took``: milliseconds of each, shape (queries,). ``took`` is without the wait for
+    others, but with all that kept the worker from the next one.
     """
 
     came: npt.NDArray[np.float64]
     took: npt.NDArray[np.float64]
-    workers: int = 1
 
     @classmethod
-    def of(cls, seen: Seen) -> Served:
-        """What a probe saw."""
-        came, took = seen.served.T / 1e6
-        return cls(came, took, seen.workers)
+    def of(cls, seen: npt.NDArray[np.int64]) -> Served:
+        """As seen: when each query came and was answered, in ns, shape (queries, 2)."""
+        came, done = seen.T / 1e6
+        took = done - came
+        took[1:] = done[1:] - np.maximum(came[1:], done[:-1])
+        return cls(came, took)
 
     def late(self, limit_ms: float) -> int:
-        """Queries that are answered later than the limit.
-
-        Each worker has every so manieth query: so it is where all take the same time, and nearly
-        so where they take nearly the same.
-        """
-        found = 0
-        for first in range(self.workers):
-            came, took = self.came[first :: self.workers], self.took[first :: self.workers]
-            total = np.cumsum(took)
-            done = total + np.maximum.accumulate(came - (total - took))
-            found += int((done - came > limit_ms).sum())
-        return found
+        """Queries that are answered later than the limit."""
+        total = np.cumsum(self.took)
+        done = total + np.maximum.accumulate(self.came - (total - self.took))
+        return int((done - self.came > limit_ms).sum())
 
 
-def chance(run: Served, at: float, qps: float, speed: Speed, goal: Goal) -> float:
+def chance(run: Served, held: Probe, qps: float, speed: Speed, goal: Goal) -> float:
     """Probability that a run of the full length is VALID at a rate.
 
     Args:
-        run: one of the full length.
-        at: its rate, the same or higher.
+        run: the queries of ``held``, a run of the full length at the same rate or a higher one.
     """
-    came = (run.came - run.came[0]) * (at / qps)
+    came = (run.came - run.came[0]) * (held.qps / qps)
     # LoadGen goes on until both are enough.
     count = max(goal.min_queries, int(np.searchsorted(came, 1e3 * goal.seconds)))
     came = came[:count]
     room = late.allowed(len(came), goal.percentile)
     places = min(_PLACES, max(_FEWEST, _QUERIES // len(came)))
-    mean, found = float(run.took.mean()), 0.0
+    mean, found = held.service_ms / float(np.median(speed.measured)), 0.0
     for place in range(places):
         took = np.roll(run.took, place * len(run.took) // places)[: len(came)]
-        factor = _just_valid(Served(came, took, run.workers), goal.limit_ms, room)
+        factor = _just_valid(Served(came, took), goal.limit_ms, room)
         found += speed.within(factor * mean) if factor else 0.0
     return found / places
 
 
-def rate(run: Served, at: float, speed: Speed, goal: Goal) -> tuple[float, float]:
+def rate(run: Served, held: Probe, speed: Speed, goal: Goal) -> tuple[float, float]:
     """The highest rate at which a run is VALID with 95 %, and that probability; where there is
     none, the rate with the highest one.
 
     Args:
-        run, at: as of :func:`chance`.
+        run, held: as of :func:`chance`.
     """
-    best = (at, -1.0)
-    qps = at
-    while qps >= _LEAST * at:
-        found = chance(run, at, qps, speed, goal)
-        if found >= late.CONFIDENCE:
-            return qps, found
-        if found > best[1]:
-            best = (qps, found)
-        qps *= _STEP
+    start, best = held.qps, (held.qps, -1.0)
+    for step in _STEPS:
+        qps = start
+        while qps >= _LEAST * held.qps:
+            tried = (qps, chance(run, held, qps, speed, goal))
+            if tried[1] >= late.CONFIDENCE:
+                best = tried
+                break
+            best = max(best, tried, key=lambda pair: pair[1])
+            start, qps = qps, qps * step
     return best
 
 
@@ -135,7 +132,7 @@ def _just_valid(run: Served, limit_ms: float, room: int) -> float:
     """The factor on the time per query up to which no more are late than may be; 0: none is."""
 
     def holds(factor: float) -> bool:
-        return Served(run.came, factor * run.took, run.workers).late(limit_ms) <= room
+        return Served(run.came, factor * run.took).late(limit_ms) <= room
 
     low, high = _FASTEST, _SLOWEST
     if not holds(low):

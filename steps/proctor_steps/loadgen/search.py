@@ -80,7 +80,7 @@ class Budget:
 @dataclass(frozen=True)
 class Found:
     """The outcome of a search. ``held``: the probe that the rate rests on. ``chance``: that a run
-    at the rate is VALID, by what was measured; ``None`` without a run of the full length."""
+    at the rate is VALID, by what was measured; ``None`` where that cannot be reckoned."""
 
     qps: float
     held: Probe
@@ -105,7 +105,7 @@ class Search:
         self.probes: list[Probe] = []
         self._measure, self._told = measure, told
         self._again: set[float] = set()
-        self._valid: dict[float, Served] = {}
+        self._whole_runs: dict[float, Served] = {}
 
     def find(self) -> Found:
         """Search until found, or until the budget is spent.
@@ -223,8 +223,8 @@ class Search:
         length = self.goal.length(seen.qps) if whole else seconds
         self.budget.learn(self.budget.spent - before, length)
         probe = judged(seen, length, whole, self.goal)
-        if whole and seen.valid:
-            self._valid[seen.qps] = Served.of(seen)
+        if whole and seen.valid and seen.served is not None:
+            self._whole_runs[seen.qps] = Served.of(seen.served)
         self.probes.append(probe)
         self._told(probe)
         return probe
@@ -238,10 +238,12 @@ class Search:
         )
 
     def _lowered(self, held: Probe, speed: Speed) -> tuple[float, float | None]:
-        """The rate to give out, and the chance of a run there."""
-        if held.whole:
-            return replay.rate(self._valid[held.qps], held.qps, speed, self.goal)
-        return held.qps / (1 + late.SIGMAS * speed.noise), None
+        """The rate to give out, and the chance of a run there. Where the run's queue is not known
+        a system that is slower by 2 % is taken to stand at a rate as if that were 2 % higher."""
+        run = self._whole_runs.get(held.qps) if held.whole else None
+        if run is None:
+            return held.qps / (1 + late.SIGMAS * speed.noise), None
+        return replay.rate(run, held, speed, self.goal)
 
     def _near(self, held: Probe) -> list[Probe]:
         """The probes at rates where the system worked as in this one; all, if these are few."""

@@ -145,7 +145,9 @@ class _Tuner:
                 most_outstanding=goal.most_outstanding(qps) if qps else 0,
             )  # fmt: skip
             detail, latencies = log.read(logs), np.load(logs / "latencies.npy")
-            served = np.load(logs / SERVED)
+            # Behind several workers, or a service, what each query took says less of the next one.
+            alone = judged.sut["workers"] == 1 and self.params.sut == "local"
+            served = np.load(logs / SERVED) if alone else None
         if judged.percentile is None:
             raise StepError("LoadGen did not tell the percentile of a Server run")
         return Seen(
@@ -158,7 +160,6 @@ class _Tuner:
             cut_short=any(_CUT_SHORT in error for error in judged.errors),
             service_ms=float(str(judged.sut["service_ms"])),
             served=served,
-            workers=int(str(judged.sut["workers"])),
         )
 
     def told(self, probe: Probe) -> None:
@@ -310,8 +311,9 @@ def _tell(io: StepIO, found: Tuning) -> None:
         io.find(
             "tuning_noise",
             "warning",
-            f"the system's own speed varied by {found.noise:.1%} from run to run, and the figure "
-            f"allows for {found.margin:.0%}; on a quieter machine it will be a better one",
+            f"the system's own speed varied within runs, and by {found.noise:.1%} from run to run, "
+            f"and the figure allows for {found.margin:.0%}; on a quieter machine it will be a "
+            "better one",
             where,
         )
     if found.chance is not None and found.chance < late.CONFIDENCE:
@@ -320,7 +322,8 @@ def _tell(io: StepIO, found: Tuning) -> None:
             "warning",
             f"the system's speed varies so much, within a run and by {found.noise:.1%} from run to "
             f"run, that at this rate a run is VALID with a probability of {found.chance:.0%}, and "
-            "at no lower one with a higher; take a quieter machine or a longer run",
+            "at no lower one with a higher (down to a quarter of the one that held); take a "
+            "quieter machine or a longer run",
             where,
         )
     if words := no_room(found):

@@ -73,8 +73,8 @@ class Tuning(_Record):
 
     ``certain``: a run of the full length at the rate or above it was VALID, with room to spare.
     ``noise``: how much the system's own speed varied from run to run (relative, one sigma);
-    ``margin``: by how much the rate stands below the highest that held, for that reason;
-    ``chance``: that a run at the rate is VALID, by what was measured.
+    ``margin``: by how much the rate stands below the highest that held, for that and for what it
+    varied within that run; ``chance``: that a run at the rate is VALID, by what was measured.
     ``limit_in_round``: whether the limit is the round's, ``None`` where there is none.
     ``room``: late queries that LoadGen allows in a Server run of the full length at the rate.
     """

@@ -76,6 +76,7 @@ class Tuned(Read):
     certain: bool = False
     noise: float | None = None
     margin: float | None = None
+    chance: float | None = None
     budget_s: float = 0
     took_s: float = 0
     probes: tuple[Tried, ...] = ()

@@ -39,12 +39,12 @@ class Failure:
 class _Query:
     """A query for the workers: they take chunks from ``starts`` until there are none."""
 
-    __slots__ = ("busy_ns", "ids", "indices", "issued", "outstanding", "starts")
+    __slots__ = ("ids", "indices", "issued", "outstanding", "starts")
 
     def __init__(self, ids: Sequence[int], indices: Sequence[int], batch: int) -> None:
         self.issued = time.perf_counter_ns()
         self.ids, self.indices = ids, indices
-        self.outstanding, self.busy_ns = len(ids), 0
+        self.outstanding = len(ids)
         # The interpreter gives each start to one thread only.
         self.starts = iter(range(0, len(ids), batch))
 
@@ -94,6 +94,7 @@ class LocalSut:
         self._latencies = array("q")
         self._served = array("q")
         self.samples = 0
+        self._busy_ns = 0
 
     @property
     def queries(self) -> int:
@@ -107,15 +108,15 @@ class LocalSut:
 
     @property
     def served(self) -> Array:
-        """Of each query that workers answered, in the order of issue: when it was issued and how
-        long workers had it, without its wait. Shape (queries, 2), nanoseconds."""
+        """When each query that workers answered was issued and when it was answered, in the order
+        of issue. Shape (queries, 2), nanoseconds."""
         pairs = np.array(self._served, np.int64).reshape(-1, 2)
         return pairs[np.argsort(pairs[:, 0], kind="stable")]
 
     @property
     def service_ns(self) -> float:
         """Mean nanoseconds that a sample took of a worker, without its wait; 0 without workers."""
-        return float(self.served[:, 1].sum()) / max(1, self.samples)
+        return self._busy_ns / max(1, self.samples)
 
     # -- the query sample library ------------------------------------------------------------
 
@@ -188,11 +189,12 @@ class LocalSut:
     def _count(self, query: _Query, done: int, busy_ns: int) -> None:
         with self._lock:
             self.samples += done
-            query.busy_ns += busy_ns
+            self._busy_ns += busy_ns
             query.outstanding -= done
             if not query.outstanding:
-                self._served.extend((query.issued, query.busy_ns))
-                self._latencies.append(time.perf_counter_ns() - query.issued)
+                answered = time.perf_counter_ns()
+                self._served.extend((query.issued, answered))
+                self._latencies.append(answered - query.issued)
 
     def _payloads(self, indices: Sequence[int]) -> Sequence[Array | None]:
         """One for each sample, whatever happens."""

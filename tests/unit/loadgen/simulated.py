@@ -16,7 +16,8 @@ class Simulated:
 
     Arrivals are a Poisson process with the same seed in each run, as LoadGen's are. ``jitter``:
     the spread of a query's service time, ``drift``: of a whole run's speed; ``stalls``: per second,
-    each of ``stall_s``, in which nothing is served.
+    each of ``stall_s``, in which nothing is served; ``told``: when each query was answered is
+    known.
     """
 
     goal: Goal
@@ -25,6 +26,7 @@ class Simulated:
     drift: float = 0.01
     stalls: float = 0.0
     stall_s: float = 0.0
+    told: bool = True
     seed: int = 1
     start: float = 0.3
     overhead_s: float = 2.0
@@ -49,12 +51,12 @@ class Simulated:
         count = int((taken > limit).sum())
         percentile = float(np.quantile(taken, self.goal.percentile, method="higher"))
         valid = count <= late.allowed(len(taken), self.goal.percentile) and not cut
+        served = (1e9 * np.stack([arrivals, done], axis=1)).astype(np.int64)
         self.clock += float(done[-1]) + self.overhead_s
         return Seen(
             qps=rate, duration_s=float(arrivals[-1]), latencies=(taken * 1e9).astype(np.int64),
             late=count, percentile_ms=1e3 * percentile, valid=valid and whole, cut_short=cut,
-            service_ms=1e3 * float(service.mean()), workers=1,
-            served=(1e9 * np.stack([arrivals, service], axis=1)).astype(np.int64),
+            service_ms=1e3 * float(service.mean()), served=served if self.told else None,
         )  # fmt: skip
 
     def holds(self, qps: float, runs: int = 20) -> float:

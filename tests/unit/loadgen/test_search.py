@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from proctor_steps.loadgen import late
 from proctor_steps.loadgen.probe import Goal
 from proctor_steps.loadgen.replay import noise
 from proctor_steps.loadgen.search import Budget, Found, NeverMet, Search
@@ -65,6 +66,12 @@ def test_on_a_machine_that_is_not_steady_the_rate_holds_as_often_as_it_says() ->
         said.append(found.chance)
     assert np.median(held) >= 0.9
     assert np.mean(held) == pytest.approx(np.mean(said), abs=0.1)
+
+
+def test_where_the_queue_is_not_known_the_speed_alone_makes_the_margin() -> None:
+    _, found = search(Simulated(goal(), **SLOW, drift=0.02, told=False))
+    assert found.chance is None
+    assert found.margin == pytest.approx(late.SIGMAS * found.noise)
 
 
 def test_a_long_run_is_found_by_short_ones() -> None:

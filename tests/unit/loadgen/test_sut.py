@@ -237,9 +237,9 @@ def test_a_query_is_counted_once_however_it_is_cut(task: Task, model: Path) -> N
     assert len(answers.times) == 400
     assert sut.latencies.dtype == np.int64
     assert (sut.latencies > 0).all()
-    came, took = sut.served.T
-    assert len(came) == 40 and (np.diff(came) >= 0).all() and (took > 0).all()
-    assert sut.service_ns == pytest.approx(took.sum() / 400)
+    came, done = sut.served.T
+    assert (np.diff(came) >= 0).all()
+    assert sorted(done - came) == sorted(sut.latencies)
     sut.reset()
     assert (sut.queries, sut.samples, len(sut.latencies)) == (0, 0, 0)
 
