@@ -105,6 +105,26 @@ class TestTokens:
         assert "token_latencies" in rules(judged(tree), "rejected", folder, tree)
 
 
+@pytest.mark.parametrize(("equal", "found"), [(False, {"equal_issue"}), (True, set())])
+def test_samples_that_are_not_issued_equally(
+    equal: bool, found: set[str], tree: Path, as_benchmark: Benchmark
+) -> None:
+    """The official checker asks for it in one earlier round alone."""
+    folder = as_benchmark(
+        "3d-unet-99", "SingleStream", "edge", effective_sample_concatenate_permutation=equal
+    )
+    report = judged(tree)
+    assert rules(report, "against", folder / RUN, tree) & {"equal_issue"} == found
+    assert "equal_issue" not in rules(report, "rejected", folder, tree)
+
+
+def test_other_benchmarks_need_not_issue_equally(tree: Path, as_benchmark: Benchmark) -> None:
+    folder = as_benchmark(
+        "resnet", "SingleStream", "edge", effective_sample_concatenate_permutation=False
+    )
+    assert "equal_issue" not in rules(judged(tree), "against", folder, tree)
+
+
 class TestVerification:
     """What the compliance tests of language models and recommenders leave."""
 

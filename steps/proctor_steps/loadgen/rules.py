@@ -157,6 +157,7 @@ def _checks(case: Case) -> tuple[_Check, ...]:
         _min_queries,
         _samples_per_query,
         _performance_samples,
+        _equal_issue,
         _early_stopping,
         _percentile,
         _latency_bound,
@@ -342,6 +343,21 @@ def _performance_samples(case: Case) -> Iterator[Rule]:
         return
     text = f"at least {wanted} different samples must be in memory"
     yield _rule("performance_sample_count", found >= wanted, wanted, found, text)
+
+
+def _equal_issue(case: Case) -> Iterator[Rule]:
+    """Samples that differ in length: each as often as any other, or their mix decides the result.
+
+    A compliance test may set it otherwise.
+    """
+    asked = case.benchmark.equal_issue if case.benchmark else None
+    key = "sample_concatenate_permutation"
+    if not asked or not asked.value:
+        return
+    if case.test and key in audit.rules(case.test).of(case.model).settings:
+        return
+    found = bool(case.detail.values.get(f"effective_{key}"))
+    yield _rule("equal_issue", found, True, found, f"each sample must be issued as often ({key})")
 
 
 def _early_stopping(case: Case) -> Iterator[Rule]:
