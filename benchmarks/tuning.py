@@ -88,6 +88,7 @@ class _Case:
         told = {key: run[key] for key in ("valid", "queries", "duration_s")}
         told |= {"qps": run["settings"]["effective"]["target_qps"], "late": log.read(logs).late}
         told |= {"p99_ms": run["latency_ns"]["p99"] / 1e6, "service_ms": run["sut"]["service_ms"]}
+        told |= {"disturbed": run["disturbed"], "others": run["machine"]["others"]}
         self.runs.append(told)
         return float(run["valid"])
 
@@ -115,6 +116,8 @@ def _tried(bench: Bench, case: _Case) -> None:
         }
     )
     at, above = ([int(v) for v in found_] for found_ in values.values())
+    disturbed = sum(bool(run["disturbed"]) for run in case.runs)
+    bench.row("  of all these, disturbed by something else", f"{disturbed} of {len(case.runs)}")
     bench.row("  VALID at the rate", _share(at), ">= 9 of 10", sum(at) >= 0.9 * len(at))
     few = sum(above) <= 0.1 * len(above)
     bench.row(f"  VALID at {_ABOVE} times the rate", _share(above), "<= 1 of 10, or the curve", few)

@@ -10,6 +10,7 @@ from airflow_site import Site
 from test_gate import answer, at_the_gate
 
 from proctor.site.instance import new_login_link
+from proctor.ui import pages
 
 
 def fresh(site: Site) -> httpx.Client:
@@ -90,7 +91,7 @@ def test_the_evidence_page_shows_evidence_and_answers(site: Site) -> None:
     page = client.get(f"/proctor/evidence/pages/{run.record.run}/approve")
     assert page.status_code == 200
     assert "Good enough?" in page.text
-    address = f"/proctor/content/pages/{run.record.run}/evidence/report/report.html"
+    address = pages.address("content", "pages", run.record.run, "evidence", "report", "report.html")
     assert address in page.text
     content = client.get(address)
     assert content.text == "<h1>evidence</h1>"

@@ -22,7 +22,14 @@ from proctor.records.store import RecordError, RunRecord
 from proctor.runtime.artifacts import ArtifactError, LocalArtifacts
 from proctor.site.settings import roles
 from proctor.ui.login import PAGE, SCRIPT, take_nonce, token_of
-from proctor.ui.pages import HEADERS, evidence_page, message_page, no_report_page, respond
+from proctor.ui.pages import (
+    HEADERS,
+    address,
+    evidence_page,
+    message_page,
+    no_report_page,
+    respond,
+)
 from proctor.ui.record import add_record, record_of
 from proctor.ui.results import add_results
 from proctor.ui.review import add_review, review_page
@@ -183,17 +190,8 @@ def _frames(record: RunRecord, gate: Gate) -> list[tuple[str, str]]:
         except (StepRefused, ArtifactError):
             continue
         for page in sorted(root.glob("*.html")):
-            address = "/".join(
-                (
-                    "/proctor/content",
-                    record.pipeline,
-                    record.run,
-                    source.step,
-                    source.output,
-                    page.name,
-                )
-            )
-            frames.append((f"{source.step}: {page.name}", address))
+            there = (record.pipeline, record.run, source.step, source.output, page.name)
+            frames.append((f"{source.step}: {page.name}", address("content", *there)))
     return frames
 
 
