@@ -3,8 +3,9 @@
 LoadGen's arrivals are the same in every run, as its seeds are fixed; at half the rate they come
 twice as far apart. What differs is the system's speed: within a run, where it happens to be slow
 just when many queries come at once, and from run to run. Both are as measured: the times per query
-of one run are moved along its arrivals, and a whole run is taken to be as fast as the others were,
-give or take what these varied (Student's t: from few runs little is known of the next one).
+of each full-length run near the rate are moved along the arrivals (of all of them: the one that
+held is the one that nothing happened to), and a whole run is taken to be as fast as the others
+were, give or take what these varied (Student's t: from few runs little is known of the next one).
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ import numpy.typing as npt
 
 from proctor_steps.loadgen import late
 from proctor_steps.loadgen.probe import Goal
-from proctor_steps.loadgen.tuning import Probe
 
 # Places along the arrivals to which the times per query are moved; fewer where each costs much.
-_PLACES, _FEWEST, _QUERIES = 16, 2, 2_000_000
+_PLACES, _FEWEST, _QUERIES = 32, 2, 4_000_000
 # The factor of speed at which a run is only just VALID is looked for between its ends, so exactly.
 _FASTEST, _SLOWEST, _EXACT = 0.5, 2.0, 0.002
 # Rates are tried downward in such steps, then between the last two, and none that is so much lower
@@ -51,6 +51,11 @@ class Speed:
     def noise(self) -> float:
         """Relative, one sigma."""
         return noise(self.measured)
+
+    @property
+    def middle(self) -> float:
+        """Milliseconds."""
+        return float(np.median(self.measured))
 
     def within(self, factor: float) -> float:
         """Probability that the next run's mean is at most so many times the middle one."""
@@ -88,38 +93,42 @@ class Served:
         return int((done - self.came > limit_ms).sum())
 
 
-def chance(run: Served, held: Probe, qps: float, speed: Speed, goal: Goal) -> float:
+def chance(runs: Sequence[Served], at: float, qps: float, speed: Speed, goal: Goal) -> float:
     """Probability that a run of the full length is VALID at a rate.
 
     Args:
-        run: the queries of ``held``, a run of the full length at the same rate or a higher one.
+        runs: of the full length, each as fast on the mean as the middle one of ``speed``; the
+            arrivals are the first one's.
+        at: the first one's rate, the same as ``qps`` or higher.
     """
-    came = (run.came - run.came[0]) * (held.qps / qps)
+    came = (runs[0].came - runs[0].came[0]) * (at / qps)
     # LoadGen goes on until both are enough.
     count = max(goal.min_queries, int(np.searchsorted(came, 1e3 * goal.seconds)))
     came = came[:count]
     room = late.allowed(len(came), goal.percentile)
-    places = min(_PLACES, max(_FEWEST, _QUERIES // len(came)))
-    mean, found = held.service_ms / float(np.median(speed.measured)), 0.0
-    for place in range(places):
-        took = np.roll(run.took, place * len(run.took) // places)[: len(came)]
-        factor = _just_valid(Served(came, took), goal.limit_ms, room)
-        found += speed.within(factor * mean) if factor else 0.0
-    return found / places
+    places = max(1, min(_PLACES, max(_FEWEST, _QUERIES // len(came))) // len(runs))
+    found = 0.0
+    for run in runs:
+        for place in range(places):
+            first = place * len(run.took) // places
+            took = np.take(run.took, np.arange(first, first + len(came)), mode="wrap")
+            factor = _just_valid(Served(came, took), goal.limit_ms, room)
+            found += speed.within(factor) if factor else 0.0
+    return found / (places * len(runs))
 
 
-def rate(run: Served, held: Probe, speed: Speed, goal: Goal) -> tuple[float, float]:
+def rate(runs: Sequence[Served], at: float, speed: Speed, goal: Goal) -> tuple[float, float]:
     """The highest rate at which a run is VALID with 95 %, and that probability; where there is
     none, the rate with the highest one.
 
     Args:
-        run, held: as of :func:`chance`.
+        runs, at, speed: as of :func:`chance`.
     """
-    start, best = held.qps, (held.qps, -1.0)
+    start, best = at, (at, -1.0)
     for step in _STEPS:
         qps = start
-        while qps >= _LEAST * held.qps:
-            tried = (qps, chance(run, held, qps, speed, goal))
+        while qps >= _LEAST * at:
+            tried = (qps, chance(runs, at, qps, speed, goal))
             if tried[1] >= late.CONFIDENCE:
                 best = tried
                 break

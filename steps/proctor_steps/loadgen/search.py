@@ -105,7 +105,7 @@ class Search:
         self.probes: list[Probe] = []
         self._measure, self._told = measure, told
         self._again: set[float] = set()
-        self._whole_runs: dict[float, Served] = {}
+        self._runs: list[tuple[Probe, Served]] = []
 
     def find(self) -> Found:
         """Search until found, or until the budget is spent.
@@ -223,8 +223,8 @@ class Search:
         length = self.goal.length(seen.qps) if whole else seconds
         self.budget.learn(self.budget.spent - before, length)
         probe = judged(seen, length, whole, self.goal)
-        if whole and seen.valid and seen.served is not None:
-            self._whole_runs[seen.qps] = Served.of(seen.served)
+        if whole and not seen.cut_short and seen.served is not None:
+            self._runs.append((probe, Served.of(seen.served)))
         self.probes.append(probe)
         self._told(probe)
         return probe
@@ -240,10 +240,13 @@ class Search:
     def _lowered(self, held: Probe, speed: Speed) -> tuple[float, float | None]:
         """The rate to give out, and the chance of a run there. Where the run's queue is not known
         a system that is slower by 2 % is taken to stand at a rate as if that were 2 % higher."""
-        run = self._whole_runs.get(held.qps) if held.whole else None
-        if run is None:
+        near = self._near(held)
+        known = [(probe, run) for probe, run in self._runs if probe in near]
+        known.sort(key=lambda each: each[0] is not held)
+        if not known or known[0][0] is not held:
             return held.qps / (1 + late.SIGMAS * speed.noise), None
-        return replay.rate(run, held, speed, self.goal)
+        runs = [Served(r.came, r.took * (speed.middle / p.service_ms)) for p, r in known]
+        return replay.rate(runs, held.qps, speed, self.goal)
 
     def _near(self, held: Probe) -> list[Probe]:
         """The probes at rates where the system worked as in this one; all, if these are few."""

@@ -9,9 +9,8 @@ import pytest
 from scipy import stats
 
 from proctor_steps.loadgen import late, replay
-from proctor_steps.loadgen.probe import Goal, Seen, judged
+from proctor_steps.loadgen.probe import Goal
 from proctor_steps.loadgen.replay import Served, Speed
-from proctor_steps.loadgen.tuning import Probe
 
 GOAL = Goal(60, 0.99, 250, 600, 0.05, 1e4)
 LEVEL = Speed([40.0, 40.0, 40.0])
@@ -23,20 +22,12 @@ def run(qps: float, took: float = 40, jitter: float = 0.0) -> Served:
     return Served(came, took * np.exp(random.normal(0, jitter, len(came))))
 
 
-def held(queue: Served, qps: float) -> Probe:
-    seen = Seen(
-        qps, 60, np.zeros(len(queue.came), np.int64), 0, 100, True, False, float(queue.took.mean()),
-        None,
-    )  # fmt: skip
-    return judged(seen, 60, True, GOAL)
-
-
 def chance(queue: Served, at: float, qps: float, speed: Speed = LEVEL, goal: Goal = GOAL) -> float:
-    return replay.chance(queue, held(queue, at), qps, speed, goal)
+    return replay.chance([queue], at, qps, speed, goal)
 
 
 def rate(queue: Served, at: float, speed: Speed = LEVEL) -> tuple[float, float]:
-    return replay.rate(queue, held(queue, at), speed, GOAL)
+    return replay.rate([queue], at, speed, GOAL)
 
 
 def followed(queue: Served) -> np.ndarray:
@@ -78,10 +69,13 @@ def test_what_varies_costs_rate() -> None:
     assert rate(run(20, jitter=0.4), 20) < rate(run(20), 20)
 
 
-def test_a_run_that_was_faster_than_most_counts_as_such() -> None:
-    lucky = rate(run(20, took=36), 20)
-    assert lucky[0] == pytest.approx(rate(run(20), 20)[0], rel=0.02)
-    assert lucky < rate(run(20, took=36), 20, Speed([36.0] * 3))
+def test_what_happened_in_another_run_may_happen_in_the_next() -> None:
+    """The run that held is the one in which nothing came in between."""
+    calm, stalled = run(20), run(20)
+    stalled.took[100:110] = 80.0
+    alone = replay.rate([calm], 20, LEVEL, GOAL)
+    assert replay.rate([calm, stalled], 20, LEVEL, GOAL) < alone
+    assert replay.rate([calm, calm], 20, LEVEL, GOAL) == alone
 
 
 def test_where_no_rate_will_do_the_best_is_given() -> None:
