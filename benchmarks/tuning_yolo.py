@@ -1,6 +1,6 @@
 """The same as ``tuning`` of YOLO11n INT8, with a limit of 250 ms.
 
-Needs the shared data. An hour and a half at most.
+Needs the shared data. Two hours at most.
 """
 
 from __future__ import annotations

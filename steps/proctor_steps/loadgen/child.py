@@ -36,7 +36,7 @@ from proctor_steps.sut.local import Failure, LocalSut, loadgen_complete
 
 # Python hands the interpreter over every 5 ms by default: visible in a latency of milliseconds.
 SWITCH_SECONDS = 0.0002
-# When each query came and what it took, where that is to be kept.
+# When each query came and was answered, where that is to be kept.
 SERVED = "served.npy"
 _PR_SET_PDEATHSIG = 1
 _REQUESTS = 4

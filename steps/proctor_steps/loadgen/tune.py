@@ -54,11 +54,11 @@ class Params(single.Measured):
 
 
 class _Probe(single.Params):
-    """A run of LoadGen that ends early where more queries are outstanding (0: never), and that may
-    keep what each query took."""
+    """A run of LoadGen that ends early where more queries are outstanding (0: never), and that
+    keeps when each query came and was answered."""
 
     most_outstanding: int = 0
-    keep_served: bool = False
+    keep_served: bool = True
 
 
 def run(params: Params, io: StepIO) -> None:
@@ -141,7 +141,7 @@ class _Tuner:
         with tempfile.TemporaryDirectory(prefix="probe-") as folder:
             logs = Path(folder)
             judged = self.loadgen(
-                logs, seconds, whole, target_qps=qps, keep_served=True,
+                logs, seconds, whole, target_qps=qps,
                 most_outstanding=goal.most_outstanding(qps) if qps else 0,
             )  # fmt: skip
             detail, latencies = log.read(logs), np.load(logs / "latencies.npy")
@@ -280,6 +280,18 @@ def no_room(found: Tuning) -> str:
     )
 
 
+def unsteady(found: Tuning) -> str:
+    """That no rate promises a VALID run, and what this one does; else nothing."""
+    if found.chance is None or found.chance >= late.CONFIDENCE:
+        return ""
+    return (
+        f"the system's speed varies so much, within a run and by {found.noise:.1%} from run to "
+        f"run, that at this rate a run is VALID with a probability of {found.chance:.0%}, and at "
+        "no lower one with a higher (down to a quarter of the one that held); take a quieter "
+        "machine or a longer run"
+    )
+
+
 def _tell(io: StepIO, found: Tuning) -> None:
     where = f"{found.scenario} tuning"
     if found.ended == "off":
@@ -316,16 +328,8 @@ def _tell(io: StepIO, found: Tuning) -> None:
             "better one",
             where,
         )
-    if found.chance is not None and found.chance < late.CONFIDENCE:
-        io.find(
-            "tuning_unsteady",
-            "warning",
-            f"the system's speed varies so much, within a run and by {found.noise:.1%} from run to "
-            f"run, that at this rate a run is VALID with a probability of {found.chance:.0%}, and "
-            "at no lower one with a higher (down to a quarter of the one that held); take a "
-            "quieter machine or a longer run",
-            where,
-        )
+    if words := unsteady(found):
+        io.find("tuning_unsteady", "warning", words, where)
     if words := no_room(found):
         io.find("tuning_no_room", "warning", words, where)
     if found.scenario == "Server" and not found.scenario_in_round:

@@ -156,6 +156,33 @@ def test_a_run_that_may_have_no_late_query_is_told_of(
     assert words.endswith(told) if told else not words
 
 
+@pytest.mark.parametrize("chance", [0.4, 0.96, None])
+def test_a_rate_that_promises_too_little_is_told_of(chance: float | None) -> None:
+    tuned = Tuning(
+        benchmark="yolo", round="v6.1", scenario="Server", scenario_in_round=False,
+        performance_seconds=60, percentile=99, target_qps=10, noise=0.08, chance=chance,
+        ended="found", certain=True, budget_s=900, took_s=600,
+    )  # fmt: skip
+    words = tune.unsteady(tuned)
+    assert bool(words) == (chance == 0.4)
+    assert not words or ("8.0% from run to run" in words and "a probability of 40%" in words)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_chance_is_told_where_one_worker_answers(
+    workers: int, dataset: Path, model: Path, tmp_path: Path
+) -> None:
+    result, out = stage(
+        tune.STAGE, tmp_path, {"dataset": dataset, "model": model}, scenario="Server",
+        server_target_latency_ms=500, performance_seconds=2, highest_qps=100, workers=workers,
+        budget_seconds=150,
+    )  # fmt: skip
+    assert result.status == "ok", result.message
+    assert (found(out)["chance"] is None) == (workers == 2)
+    unsteady = "tuning_unsteady" in {finding.rule for finding in result.findings}
+    assert unsteady == bool(tune.unsteady(Tuning(**found(out))))
+
+
 def test_a_limit_that_no_rate_meets(dataset: Path, slow: str, tmp_path: Path) -> None:
     result, out = stage(
         tune.STAGE, tmp_path, {"dataset": dataset}, slow,
