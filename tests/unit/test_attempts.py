@@ -15,6 +15,7 @@ from proctor.airflow.evidence import StepRefused, StepSkipped
 from proctor.plan.model import Gate, Input, Param, Plan, PlannedOutput, PlanStep, Select, Source
 from proctor.runtime.base import EngineError, Handle, Outcome
 from proctor.runtime.fake import FakeRuntime
+from proctor.site.client import AirflowUnavailable
 from proctor.site.home import Home
 from proctor.site.reaper import Reaper
 
@@ -165,6 +166,24 @@ def test_what_a_deleted_run_left_running_is_ended(
     states["run"] = None
     assert [name for _ in range(3) for name in reaper.look()] == ["p/r/fetch"]
     assert bench.fake.poll(first).phase != "running"
+
+
+def test_a_subject_that_airflow_does_not_give_up_holds_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, given_up = Bench(tmp_path, plan_of(fetch())), []
+
+    def give_up(dag_id: str, run_id: str) -> None:
+        if dag_id == "gone":
+            raise AirflowUnavailable("answered 404")
+        given_up.append((dag_id, run_id))
+
+    monkeypatch.setattr(
+        "proctor.site.reaper.left_alone", lambda: [("gone", "r~1"), ("here", "r~2")]
+    )
+    client = SimpleNamespace(give_up=give_up)
+    Reaper(SimpleNamespace(home=bench.home, runtime="fake", client=client)).look()  # type: ignore[arg-type]
+    assert given_up == [("here", "r~2")]
 
 
 def test_a_finished_step_is_not_run_again_unless_somebody_clears_it(tmp_path: Path) -> None:

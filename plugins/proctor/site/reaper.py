@@ -7,6 +7,7 @@ its task has ended or was cleared: where the two disagree for a while, the attem
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -73,10 +74,13 @@ class Reaper:
     def _give_up_subjects(self) -> None:
         """Subjects of a run that somebody gave up have nobody to go on for."""
         try:
-            for dag_id, run_id in left_alone():
-                self.instance.client.give_up(dag_id, run_id)
-        except (psycopg2.Error, AirflowUnavailable, httpx.HTTPError):
+            alone = left_alone()
+        except psycopg2.Error:
             return
+        for dag_id, run_id in alone:
+            # One that Airflow does not give up, as its DAG is gone, holds no other.
+            with contextlib.suppress(AirflowUnavailable, httpx.HTTPError):
+                self.instance.client.give_up(dag_id, run_id)
 
     def _look_at(self, record: RunRecord) -> list[str]:
         written = record.path.stat().st_mtime
