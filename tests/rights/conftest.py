@@ -21,7 +21,9 @@ from proctor.site.instance import running
 from proctor.site.settings import user_name
 
 
-@pytest.fixture(scope="package")
+# Not longer: an instance tells its own process its database, and one that stays up would tell the
+# tests of another's that of this one.
+@pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     folder = Path(tempfile.mkdtemp(prefix="proctor-rights-"))
     folder.chmod(0o711)
@@ -36,7 +38,7 @@ def site() -> Iterator[Site]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def person(site: Site) -> Person:
     """What a user sends, by name or by role."""
     known: dict[str, httpx.Client] = {}
@@ -51,7 +53,7 @@ def person(site: Site) -> Person:
     return client
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def stage(site: Site) -> Stage:
     """Runs at gates, one for each answer that the table tries, and runs that have ended."""
     show(site, "<h1>evidence</h1>")
