@@ -101,7 +101,7 @@ def committee_running(prep: str = PREP) -> Iterator[Committee]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def until(condition: Callable[[], Any], seconds: float = 180) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 90) -> Any:
     give_up = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < give_up

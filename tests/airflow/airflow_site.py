@@ -21,9 +21,6 @@ from proctor.site.instance import Instance
 from proctor.site.runs import WatchedRun, new_run_id
 from proctor_steps.contract import write_atomically
 
-# What is waited for comes within seconds; a machine that does much else may take its time.
-PATIENCE_SECONDS = 180.0
-
 
 @dataclass
 class Started:
@@ -43,7 +40,7 @@ class Started:
         states = self.site.instance.client.task_states(self.record.pipeline, self.record.run)
         return {id: ti["state"] for id, ti in states.items()}
 
-    def until(self, condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
         give_up = time.monotonic() + seconds
         while time.monotonic() < give_up:
             if value := condition():
@@ -51,7 +48,7 @@ class Started:
             time.sleep(0.2)
         raise AssertionError(f"not within {seconds} s; tasks: {self.tasks()}")
 
-    def ended(self, seconds: float = PATIENCE_SECONDS) -> str:
+    def ended(self, seconds: float = 90) -> str:
         ended = self.until(lambda: self.state() in ("success", "failed") and self.state(), seconds)
         assert isinstance(ended, str)
         for task, state in self.tasks().items():
@@ -59,7 +56,7 @@ class Started:
                 print(f"--- {task}\n{self.log(task)[-2000:]}")
         return ended
 
-    def until_task(self, task: str, *states: str, seconds: float = PATIENCE_SECONDS) -> None:
+    def until_task(self, task: str, *states: str, seconds: float = 60) -> None:
         self.until(lambda: self.tasks().get(task) in states, seconds)
 
     def summary(self) -> dict[str, Any]:

@@ -170,4 +170,4 @@ def test_a_new_spec_is_parsed_without_waiting_for_the_next_round(site: Site) -> 
     text = HANG.format(name="new-spec").replace("measure", "weigh")
     site.write("new-spec", text)
     client = site.instance.client
-    run.until(lambda: client.has_dag("new-spec", {"begin", "weigh"}))
+    run.until(lambda: client.has_dag("new-spec", {"begin", "weigh"}), 60)

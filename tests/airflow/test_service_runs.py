@@ -151,7 +151,7 @@ def test_a_run_that_is_given_up_leaves_no_service(site: Site) -> None:
     run.until(lambda: alive(run) and starts(run, "measure.A"))
     site.instance.client.give_up("abandoned", run.record.run)
     reaper = Reaper(site.instance)
-    run.until(lambda: reaper.look() or alive(run) is None)
+    run.until(lambda: reaper.look() or alive(run) is None, 90)
     assert run.ended() == "failed"
     assert alive(run) is None
 
@@ -172,5 +172,5 @@ def test_a_step_cleared_alone_gets_a_service_that_ends_with_it(site: Site) -> No
         assert not busy or alive(run), "the service was taken from a step that needs it"
         return not busy and alive(run) is None
 
-    run.until(ended)
+    run.until(ended, 120)
     assert starts(run, "echo") == 2

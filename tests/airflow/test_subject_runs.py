@@ -153,5 +153,5 @@ def test_nothing_goes_on_for_a_run_that_was_given_up(site: Site) -> None:
     from proctor.site.reaper import Reaper
 
     reaper = Reaper(site.instance)
-    run.until(lambda: reaper.look() or not site.fake.find("given-up", part.run, "convert"))
+    run.until(lambda: reaper.look() or not site.fake.find("given-up", part.run, "convert"), 60)
     run.until(lambda: site.instance.client.run_state(*child(site, part)) == "failed")

@@ -200,7 +200,7 @@ def record_of(instance: Instance, run: str) -> RunRecord:
     return instance.home.records.run("demo", run)
 
 
-def wait_for_gate(instance: Instance, run: str, seconds: float = 240) -> None:
+def wait_for_gate(instance: Instance, run: str, seconds: float = 120) -> None:
     """Until the run waits for a person, who is no faster than Airflow wants."""
 
     def waits() -> bool:
@@ -214,7 +214,7 @@ def wait_for_gate(instance: Instance, run: str, seconds: float = 240) -> None:
     time.sleep(SETTLE_SECONDS)
 
 
-def wait_for_end(instance: Instance, run: str, seconds: float = 240) -> str:
+def wait_for_end(instance: Instance, run: str, seconds: float = 90) -> str:
     """Until the run has ended; how."""
     until(
         lambda: instance.client.run_state("demo", run) in ("success", "failed"), seconds, "its end"

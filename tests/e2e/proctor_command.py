@@ -85,7 +85,7 @@ def wait_for_line(process: Any, text: str, seconds: float = 180) -> None:
     raise AssertionError(f"{text!r} never came:\n{''.join(seen)}")
 
 
-def wait_until_started(home: Path, step: str, seconds: float = 180) -> None:
+def wait_until_started(home: Path, step: str, seconds: float = 60) -> None:
     """Until the record of the home's one run says that a step's process runs."""
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up:
@@ -110,7 +110,7 @@ def processes_of(home: Path) -> list[str]:
     return found
 
 
-def interrupt(process: Any, number: signal.Signals, seconds: float = 180) -> tuple[int, str]:
+def interrupt(process: Any, number: signal.Signals, seconds: float = 60) -> tuple[int, str]:
     """Signal a command as a terminal would, and wait for its end."""
     process.send_signal(number)
     output, _ = process.communicate(timeout=seconds)

@@ -329,7 +329,7 @@ def read_only(rng: random.Random, strokes: int) -> list[Found]:
 
     def strike(made: Scene) -> bool:
         outputs = made.target.home / "artifacts"
-        until(lambda: outputs.exists() or made.over(), 180)
+        until(lambda: outputs.exists() or made.over(), 60)
         outputs.chmod(0o555)
         made.process.wait(120)
         outputs.chmod(0o755)

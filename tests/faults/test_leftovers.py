@@ -120,5 +120,5 @@ def test_a_component_that_hangs_is_replaced_with_all_its_children(
     assert first.returncode == -signal.SIGKILL
     second = components._running["triggerer"]
     assert second.pid != first.pid
-    until(lambda: second.poll() is not None, 180)
+    until(lambda: second.poll() is not None, 60)
     components.stop()
