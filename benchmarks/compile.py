@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from benchmarks.harness import ROOT, Bench, NotHere, interval, ratio
@@ -30,13 +31,11 @@ def measure(bench: Bench) -> None:
         whose = ["ours", "theirs", *(["ours+mounts"] if steps == max(STEPS) else [])]
         found: dict[str, list[dict[str, float]]] = {name: [] for name in whose}
 
-        def once(name: str, steps: int = steps, found: dict[str, list[dict[str, float]]] = found):
+        def once(name: str, steps: int, found: dict[str, list[dict[str, float]]]) -> float:
             found[name].append(_case(name, steps, folder))
             return found[name][-1]["build"]
 
-        bench.interleave(
-            {f"{name} {steps}": lambda name=name, once=once: once(name) for name in whose}
-        )
+        bench.interleave({f"{name} {steps}": partial(once, name, steps, found) for name in whose})
         bench.result.setdefault("cases", {})[steps] = found
         _tell(bench, steps, found)
     bench.note("memory: peak of the whole process, Airflow's imports included; then without them")

@@ -89,7 +89,8 @@ class Pairs:
             instance.wait(PIPELINE, run, ask_seconds=self.seconds / 2)
             line = instance.home.records.run(PIPELINE, run).last("result", _STEP)
         assert line is not None
-        return self._take("under", dict(line.data["metrics"]))
+        metrics: Any = line.data["metrics"]
+        return self._take("under", metrics)
 
     def alone(self) -> float:
         """The same request with nothing of Proctor running; seconds per sample."""

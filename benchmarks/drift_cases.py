@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from proctor_steps.drift.judge import judge_history
 from proctor_steps.drift.settings import SETTINGS
@@ -53,7 +54,8 @@ class Noise:
             0.05, 0.3, (sessions, runs)
         )
         late[0] = 0
-        return np.exp(self.day * day[:, None] + self.run * own + late)
+        times: npt.NDArray[np.float64] = np.exp(self.day * day[:, None] + self.run * own + late)
+        return times
 
 
 def simulated(

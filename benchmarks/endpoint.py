@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.harness import ROOT, SHARED, Bench, interval, ratio
+from benchmarks.harness import ROOT, SHARED, Bench, Interval, interval, ratio
 from proctor_steps.sut import base
 from proctor_steps.sut.base import Backend
 from proctor_steps.sut.endpoint_backend import Endpoint, Service
@@ -98,7 +98,7 @@ def _whole(
     bench.row("  endpoint / in-process", ratio(far, near))
 
 
-def _more(far: Sequence[float], near: Sequence[float]) -> object:
+def _more(far: Sequence[float], near: Sequence[float]) -> Interval:
     return interval([a - b for a, b in zip(far, near, strict=True)])
 
 

@@ -18,6 +18,7 @@ from proctor.airflow.attempts import StepRun
 from proctor.airflow.begin import BeginOperator
 from proctor.airflow.dag import _settings as settings
 from proctor.airflow.operator import StepOperator
+from proctor.airflow.schedule import Starts
 from proctor.plan.compile import load_plan
 
 
@@ -47,7 +48,7 @@ def mapped_dag(spec: Path, names: list[str]) -> DAG:
     each, behind = plan.part(partition).steps, plan.steps[-1]
     common: dict[str, Any] = {"plan": plan}
     with DAG(dag_id=plan.pipeline, **settings()) as dag:
-        first = BeginOperator(task_id=begin.TASK_ID, plan=plan)
+        first = BeginOperator(task_id=begin.TASK_ID, plan=plan, starts=Starts())
 
         @task_group
         def one(subject: str) -> None:

@@ -11,7 +11,6 @@ the step itself and to others that use the engine; the last row is what they use
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import chain, cpu
@@ -85,7 +84,7 @@ def _watch(
     instance.wait_for_task(pipeline, run, _TASK, "deferred", _SETTLE_SECONDS)
     roots = instance.roots()
 
-    def group(parents: Mapping[int, int]) -> dict[int, str]:
+    def group(parents: dict[int, int]) -> dict[int, str]:
         return ours(parents) | {pid: f"engine: {name}" for pid, name in engine(parents).items()}
 
     ours, engine = cpu.trees(roots), cpu.named(*_ENGINE)

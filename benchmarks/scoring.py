@@ -69,7 +69,7 @@ def _ours(folder: Path, number: int) -> tuple[Cost, float]:
 
 def _theirs(folder: Path, script: Path) -> tuple[Cost, float]:
     log = folder / "logs" / "mlperf_log_accuracy.json"
-    options = ["--mlperf-accuracy-file", log, "--coco-dir", folder / "dataset"]
+    options: list[str | Path] = ["--mlperf-accuracy-file", log, "--coco-dir", folder / "dataset"]
     options += ["--output-file", folder / "results.json"]
     done = cost([sys.executable, "-c", _SAY_ALL, script, *options])
     said = next(line for line in done.out.splitlines() if line.startswith("exactly "))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -103,7 +104,7 @@ def _pairs(bench: Bench, instance: Instance) -> None:
         bench.say(f"{name}: {wall:.1f} s, {told}")
         return wall
 
-    found = bench.interleave({name: lambda n=name: run(n, SUBJECTS) for name in used})
+    found = bench.interleave({name: partial(run, name, SUBJECTS) for name in used})
     bench.result["cpu_seconds"] = used
     for name in used:
         bench.row(f"{name}: wall, s", interval(found[name]))

@@ -25,7 +25,7 @@ from proctor_steps.submission.check.tree import DIVISIONS, RESULTS, layout, syst
 ROUND = "v5.1"
 WANTED = 0.25  # of the official checker's wall time
 DEADLINE_S = 1800
-LEAST_SUBMITTERS, LEAST_RESULTS = 10, 500  # at least, for the agreement to say something
+_SUBMITTERS, _RESULTS = 10, 500  # at least, for the agreement to say something
 
 
 def measure(bench: Bench) -> None:
@@ -91,11 +91,11 @@ def _agreement(bench: Bench, both: Comparison, left_out: int) -> None:
     bench.row(
         "submitters",
         float(submitters),
-        f"at least {LEAST_SUBMITTERS}",
-        submitters >= LEAST_SUBMITTERS,
+        f"at least {_SUBMITTERS}",
+        submitters >= _SUBMITTERS,
     )
     total = len(both.rows)
-    bench.row("results judged", float(total), f"at least {LEAST_RESULTS}", total >= LEAST_RESULTS)
+    bench.row("results judged", float(total), f"at least {_RESULTS}", total >= _RESULTS)
     bench.row("result folders without logs, left out", float(left_out))
     for outcome, count in sorted(both.counts.items()):
         bench.row(outcome, float(count))

@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from scipy.stats import binomtest
 
@@ -69,11 +70,11 @@ class _Case:
         self._tuning = folder / f"tuning-{name}"
         self.runs: list[dict[str, object]] = []
 
-    def tune(self) -> dict[str, object]:
+    def tune(self) -> dict[str, Any]:
         """``tuning.json``."""
         budget = ["--budget-seconds", str(max(_LEAST_BUDGET, _BUDGET * self.seconds))]
         step("loadgen", "tune", *self._common, *budget, "--out", f"tuning={self._tuning}")
-        found: dict[str, object] = json.loads((self._tuning / "tuning.json").read_text())
+        found: dict[str, Any] = json.loads((self._tuning / "tuning.json").read_text())
         return found
 
     def valid(self, qps: float | None = None) -> float:
@@ -101,10 +102,9 @@ def _tried(bench: Bench, case: _Case) -> None:
         return
     bench.result.setdefault("tunings", {})[case.name] = found
     bench.result["tried"] = case.runs
-    qps = float(str(found["target_qps"]))
+    qps = float(found["target_qps"])
     bench.row(f"{case.name}, limit {case.limit_ms:g} ms: rate found, queries/s", qps)
-    probes = len(list(found["probes"]))  # type: ignore[call-overload]
-    told = f"{float(str(found['took_s'])):.0f} ({probes} probes; {found['ended']})"
+    told = f"{found['took_s']:.0f} ({len(found['probes'])} probes; {found['ended']})"
     bench.row("  seconds spent tuning", told)
     bench.say(f"{case.name}: {qps:.4g} queries/s, found in {told}")
     bench.row("  the speed varied by, margin", f"{found['noise']:.2%}, {found['margin']:.2%}")
